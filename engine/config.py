@@ -1,0 +1,105 @@
+"""Configs: a YAML file, or the name of one that ships in `tiller.configs`, checked and turned into a Plan."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from .errors import ConfigError
+from .spec import Name, SteeringSpec, parse_spec
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SAEConfig(_Strict):
+    """Where an SAE is and which layer's resid_post it reads."""
+
+    path: str  # a folder, a file or a hub id
+    subfolder: str | None = None
+    layer: int | None = None  # None: as its files say
+    activation: Literal["auto", "topk", "threshold"] | dict[Literal["topk", "threshold"], float] = "auto"
+
+
+class VectorConfig(_Strict):
+    """Where a steering vector is; its layer may stand in the file."""
+
+    path: str
+    layer: int | None = None
+
+
+class Config(_Strict):
+    """One engine: the model, what steers it, named profiles, and vLLM's own arguments."""
+
+    model: str
+    saes: dict[Name, SAEConfig] = {}
+    vectors: dict[Name, VectorConfig] = {}
+    profiles: dict[Name, dict[str, Any]] = {}
+    engine: dict[str, Any] = Field(default={}, description="any vLLM engine argument")
+    base: Path | None = Field(default=None, exclude=True)  # folder that relative paths start from
+
+    @field_validator("vectors", mode="before")
+    @classmethod
+    def _paths(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: {"path": entry} if isinstance(entry, str) else entry for name, entry in value.items()}
+
+    def profile(self, name: str) -> SteeringSpec:
+        """The spec of a named profile.
+
+        Raises ConfigError where there is none.
+        """
+        if name not in self.profiles:
+            known = ", ".join(sorted(self.profiles)) or "none"
+            raise ConfigError(f"unknown profile {name!r}; this config has: {known}", "profile")
+        return parse_spec(self.profiles[name], f"profiles.{name}")
+
+    def resolve(self, path: str) -> str:
+        """`path` from the config's own folder where that exists, else as it stands (another place, or a hub id)."""
+        own = None if self.base is None else self.base / path
+        return str(own) if own is not None and own.exists() else path
+
+
+def load_config(name_or_path: str | Path) -> Config:
+    """The config in a YAML file, or the shipped one of that name.
+
+    Raises ConfigError naming the key where the file is missing, is no YAML, or has unknown or wrong keys.
+    """
+    file = _find(name_or_path)
+    try:
+        body = yaml.safe_load(file.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file} is not YAML: {error}") from None
+    if not isinstance(body, dict):
+        raise ConfigError(f"{file} must hold a mapping with at least `model`")
+    try:
+        config = Config(**body, base=file.parent)
+    except (ValidationError, TypeError) as error:
+        raise ConfigError(f"{file}: {_first(error)}") from None
+    for profile in config.profiles:
+        config.profile(profile)
+    return config
+
+
+def shipped_configs() -> list[str]:
+    """Names of the configs that come with the package."""
+    return sorted(Path(str(entry)).stem for entry in files("tiller.configs").iterdir() if entry.name.endswith(".yaml"))
+
+
+def _find(name_or_path: str | Path) -> Path:
+    shipped = Path(str(files("tiller.configs"))) / f"{name_or_path}.yaml"
+    for candidate in (Path(name_or_path), shipped):
+        if candidate.is_file():
+            return candidate.resolve()
+    raise ConfigError(f"no config {str(name_or_path)!r}; give a YAML file or one of: {', '.join(shipped_configs())}")
+
+
+def _first(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False, include_context=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

@@ -1,0 +1,182 @@
+"""SteeredLLM: vLLM's offline engine with a `steering` argument and a receipt for every answer."""
+
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from .config import Config, SAEConfig, load_config
+from .engine_args import steered_engine_args
+from .errors import SpecError, UnsupportedError
+from .plan import Plan
+from .planner import make_plan
+from .receipt import Receipt, UnsteeredError
+from .spec import SteeringSpec, parse_spec
+from .steering import ID_KEY, ONLY_COMPLETION, SPEC_KEY
+
+Steering = SteeringSpec | dict[str, Any] | str | None
+
+
+class SteeredLLM:
+    """vLLM's `LLM`, steered; any further keyword is an argument of `vllm.LLM`.
+
+        llm = SteeredLLM.from_config("demo")
+        outs = llm.generate(prompts, params, steering={"features": [{"id": 7, "value": 4.0}]})
+        outs[0].outputs[0].text, outs[0].steering.tokens_steered
+
+    Raises TillerError before any worker starts where an SAE or vector doesn't fit the model.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        saes: dict[str, dict[str, Any]] | None = None,
+        vectors: dict[str, str | dict[str, Any]] | None = None,
+        profiles: dict[str, dict[str, Any]] | None = None,
+        **engine: Any,
+    ) -> None:
+        self._start(Config(model=model, saes=saes or {}, vectors=vectors or {}, profiles=profiles or {}, engine=engine))  # type: ignore[arg-type]
+
+    @classmethod
+    def from_config(cls, config: str | Path | Config, capture: bool = False, **engine: Any) -> Self:
+        """The engine of a config (a shipped name, a file, or a Config); `engine` overrides its vLLM arguments."""
+        loaded = config if isinstance(config, Config) else load_config(config)
+        self = cls.__new__(cls)
+        self._start(loaded.model_copy(update={"engine": {**loaded.engine, **engine}}), capture)
+        return self
+
+    def _start(self, config: Config, capture: bool = False) -> None:
+        from vllm import LLM
+
+        self.config = config
+        self.plan: Plan = make_plan(config, capture)
+        self.llm = LLM(**steered_engine_args(config, self.plan))
+        self.workers: list[dict[str, Any]] = self.llm.collective_rpc("tiller_describe")
+        check_handshake(self.plan, self.workers)
+        self._probe()
+
+    def _probe(self) -> None:
+        """Sends one token through every site and looks at the receipts, before anybody relies on them.
+
+        Raises UnsteeredError where a forward passes a site by, as a stale compiled graph would.
+        """
+        from vllm import SamplingParams
+
+        specs = probe_specs(self.plan)
+        prompts = [{"prompt_token_ids": [0]} for _ in specs]
+        if specs:
+            self.generate(prompts, SamplingParams(max_tokens=1, detokenize=False), steering=specs, use_tqdm=False)
+
+    def generate(
+        self, prompts: Any, sampling_params: Any = None, *, steering: Steering | Sequence[Steering] = None, **kwargs: Any
+    ) -> list[Any]:
+        """vLLM's `generate`, each prompt with its own steering (one for all, or a list).
+
+        Each RequestOutput has `.steering`: its Receipt, None where it was not steered; with n > 1 so does each of its
+        `outputs`, and the request's own is the first one's. Raises SpecError naming the field of a wrong spec.
+        """
+        many = _is_many(prompts)
+        params = self._params(sampling_params, steering, len(prompts) if many else 1)
+        return self._with_receipts(self.llm.generate(prompts, params if many else params[0], **kwargs), params)
+
+    def chat(
+        self, messages: Any, sampling_params: Any = None, *, steering: Steering | Sequence[Steering] = None, **kwargs: Any
+    ) -> list[Any]:
+        """vLLM's `chat`, steered as in `generate`."""
+        many = bool(messages) and not isinstance(messages[0], dict)
+        params = self._params(sampling_params, steering, len(messages) if many else 1)
+        return self._with_receipts(self.llm.chat(messages, params if many else params[0], **kwargs), params)
+
+    def beam_search(self, *_: Any, **__: Any) -> None:
+        raise UnsupportedError("beam search drops per-request steering in vLLM; sample with n > 1 instead")
+
+    def get_tokenizer(self) -> Any:
+        return self.llm.get_tokenizer()
+
+    def shutdown(self) -> None:
+        """Ends the engine's processes."""
+        self.llm.llm_engine.engine_core.shutdown()
+
+    def _params(self, given: Any, steering: Steering | Sequence[Steering], num: int) -> list[Any]:
+        """One SamplingParams a request, each its own copy with its own spec and receipt id."""
+        params = list(given) if isinstance(given, Sequence) else [given or self.llm.get_default_sampling_params()] * num
+        specs = list(steering) if isinstance(steering, list | tuple) else [steering] * num
+        if len(params) != num or len(specs) != num:
+            raise SpecError(f"{len(params)} sampling params and {len(specs)} steering specs given for {num} prompts")
+        return [self._one(p, spec) for p, spec in zip(params, specs, strict=True)]
+
+    def _one(self, params: Any, steering: Steering) -> Any:
+        params = params.clone()
+        given = steering if steering is not None else (params.extra_args or {}).get(SPEC_KEY)
+        if given is None:
+            return params
+        spec = parse_spec(given)
+        self.plan.check(spec)
+        wire = {SPEC_KEY: spec.model_dump_json(exclude_defaults=True), ID_KEY: uuid.uuid4().hex}
+        params.extra_args = {**(params.extra_args or {}), **wire}
+        if spec.read is not None:
+            params.skip_reading_prefix_cache = True
+        return params
+
+    def _with_receipts(self, outputs: list[Any], params: list[Any]) -> list[Any]:
+        asked: list[tuple[str, int, int]] = []
+        owners: list[Any] = []
+        for output, own in zip(outputs, params, strict=True):
+            output.steering = None
+            for completion in output.outputs:
+                completion.steering = None
+                if _is_steered(own):
+                    num_fed = len(output.prompt_token_ids) + len(completion.token_ids) - 1
+                    index = ONLY_COMPLETION if len(output.outputs) == 1 else completion.index
+                    asked.append((own.extra_args[ID_KEY], index, num_fed))
+                    owners.append((output, completion))
+        for (output, completion), receipt in zip(owners, self._claim(asked), strict=True):
+            completion.steering = receipt
+            output.steering = output.steering or receipt
+        return outputs
+
+    def _claim(self, asked: list[tuple[str, int, int]]) -> list[Receipt]:
+        if not asked:
+            return []
+        workers = self.llm.collective_rpc("tiller_claim", args=(asked,))
+        return [merge_receipts(column) for column in zip(*workers, strict=True)]
+
+
+def merge_receipts(from_workers: Sequence[dict[str, Any] | None]) -> Receipt:
+    """The receipt of one completion out of every worker's answer.
+
+    Raises UnsteeredError where no worker steered it.
+    """
+    found = [plain for plain in from_workers if plain is not None]
+    if not found:
+        raise UnsteeredError("no worker saw this request's steering")
+    return Receipt.from_worker(found[0])
+
+
+def check_handshake(plan: Plan, workers: list[dict[str, Any]]) -> None:
+    """Raises UnsupportedError unless every worker steers by this very plan."""
+    for rank, worker in enumerate(workers):
+        if not worker["steers"] or worker["digest"] != plan.digest:
+            raise UnsupportedError(
+                f"worker {rank} does not steer by this plan: {worker}. Is the vllm-tiller plugin loaded there "
+                "(VLLM_PLUGINS) and TILLER_DISABLE unset?"
+            )
+
+
+def probe_specs(plan: Plan) -> list[SteeringSpec]:
+    """One spec for each layer of `plan` that passes its site and changes nothing."""
+    specs = []
+    for layer in plan.layers:
+        names = plan.saes_at(layer)
+        vector = next((name for name, entry in plan.vectors.items() if entry.layer == layer), None)
+        body = {"read": {"features": [0], "sae": names[0]}} if names else {"vectors": [{"name": vector, "alpha": 0.0}]}
+        specs.append(parse_spec(body))
+    return specs
+
+
+def _is_many(prompts: Any) -> bool:
+    return isinstance(prompts, list | tuple) and not (prompts and isinstance(prompts[0], int))
+
+
+def _is_steered(params: Any) -> bool:
+    return bool(params.extra_args) and ID_KEY in params.extra_args and not parse_spec(params.extra_args[SPEC_KEY]).idle

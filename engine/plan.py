@@ -1,0 +1,166 @@
+"""What one engine can steer: its SAEs, vectors and limits. Travels to every process inside vLLM's `additional_config`."""
+
+import hashlib
+import json
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from safetensors.numpy import load_file
+
+from .errors import SpecError
+from .sae_loader import max_act_path
+from .spec import FeatureEdit, SteeringSpec, VectorEdit
+
+PLAN_KEY = "tiller"  # in vLLM's additional_config
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SAEEntry(_Frozen):
+    """One dictionary as the front end found it on disk; workers load it again from `path`."""
+
+    path: str  # a local folder or file
+    layer: int
+    activation: Any = "auto"
+    d_sae: int
+    d_model: int
+    format: str
+
+
+class VectorEntry(_Frozen):
+    """One steering vector: a safetensors file with a single tensor [d_model]."""
+
+    path: str
+    layer: int
+
+
+class Plan(_Frozen):
+    """Everything that shapes the traced graph and the tables; equal plans may share compiled artefacts."""
+
+    saes: dict[str, SAEEntry] = {}
+    vectors: dict[str, VectorEntry] = {}
+    max_edits: int = 256
+    max_projections: int = 4
+    max_top: int = 128
+    capture: bool = False  # keep the residual of the last step, for `tiller doctor`
+
+    @property
+    def layers(self) -> list[int]:
+        """Layers with a steering site, ascending."""
+        return sorted({entry.layer for entry in [*self.saes.values(), *self.vectors.values()]})
+
+    def saes_at(self, layer: int) -> list[str]:
+        """Names of the SAEs of one layer, in table order."""
+        return [name for name, entry in self.saes.items() if entry.layer == layer]
+
+    @property
+    def digest(self) -> str:
+        """Stamp for vLLM's compile cache, which would otherwise serve a graph traced for another plan."""
+        body = self.model_dump_json() + version("vllm-tiller")
+        return hashlib.sha256(body.encode()).hexdigest()[:16]
+
+    def replaced_saes(self, spec: SteeringSpec) -> list[str]:
+        """SAEs whose reconstruction replaces the residual under `spec`: those it edits, else the default one."""
+        if spec.error_term:
+            return []
+        return list(dict.fromkeys(edit.sae for edit in spec.features)) or [self.default_sae()]
+
+    def default_sae(self) -> str:
+        """The SAE meant by a spec that names none: `default`, else the only one.
+
+        Raises SpecError where that is ambiguous.
+        """
+        if "default" in self.saes or len(self.saes) != 1:
+            self._known_sae("default", "steering.error_term")
+            return "default"
+        return next(iter(self.saes))
+
+    def check(self, spec: SteeringSpec) -> None:
+        """Raises SpecError where this engine can't do what `spec` asks."""
+        if len(spec.features) > self.max_edits:
+            raise SpecError(f"{len(spec.features)} edits given, at most {self.max_edits} are allowed", "steering.features")
+        for index, edit in enumerate(spec.features):
+            self._check_feature(edit, f"steering.features[{index}]")
+        for index, vector in enumerate(spec.vectors):
+            self._check_vector(vector, f"steering.vectors[{index}]")
+        projections = sum(vector.mode != "add" for vector in spec.vectors)
+        if projections > self.max_projections:
+            raise SpecError(
+                f"{projections} orthogonal or cap vectors given, at most {self.max_projections} are allowed",
+                "steering.vectors",
+            )
+        self._check_read(spec)
+        self._check_replaced(spec)
+
+    def _check_feature(self, edit: FeatureEdit, field: str) -> None:
+        sae = self._known_sae(edit.sae, f"{field}.sae")
+        self._known_feature(edit.id, sae, f"{field}.id")
+        if edit.when is not None:
+            self._known_feature(edit.when.feature, sae, f"{field}.when.feature")
+        if edit.unit == "max_act":
+            recorded = recorded_max_act(sae.path)
+            if recorded is None or not recorded[edit.id] > 0:
+                raise SpecError(
+                    f"no maximum is recorded for feature {edit.id}; run `tiller features calibrate` or use unit 'raw'",
+                    f"{field}.unit",
+                )
+
+    def _check_vector(self, vector: VectorEdit, field: str) -> None:
+        if vector.name not in self.vectors:
+            known = ", ".join(sorted(self.vectors)) or "none"
+            raise SpecError(f"unknown vector {vector.name!r}; this engine has: {known}", f"{field}.name")
+        if vector.unit == "max_act":
+            raise SpecError("vectors have no recorded maximum; use 'raw' or 'norm'", f"{field}.unit")
+
+    def _check_read(self, spec: SteeringSpec) -> None:
+        if spec.read is None:
+            return
+        sae = self._known_sae(spec.read.sae, "steering.read.sae")
+        for index, feature in enumerate(spec.read.features):
+            self._known_feature(feature, sae, f"steering.read.features[{index}]")
+        if spec.read.top > self.max_top:
+            raise SpecError(f"{spec.read.top} given, at most {self.max_top} are allowed", "steering.read.top")
+        if len(set(spec.read.features)) + len(spec.features) > self.max_edits:
+            raise SpecError(f"edits and read features together may be at most {self.max_edits}", "steering.read.features")
+
+    def _check_replaced(self, spec: SteeringSpec) -> None:
+        layers = [self.saes[name].layer for name in self.replaced_saes(spec)]
+        if len(set(layers)) < len(layers):
+            raise SpecError(
+                "error_term false replaces the residual by one reconstruction a layer; "
+                "two SAEs of the same layer are edited: keep the error term or edit one of them",
+                "steering.error_term",
+            )
+
+    def _known_sae(self, name: str, field: str) -> SAEEntry:
+        if name not in self.saes:
+            known = ", ".join(sorted(self.saes)) or "none"
+            raise SpecError(f"unknown SAE {name!r}; this engine has: {known}", field)
+        return self.saes[name]
+
+    def _known_feature(self, feature: int, sae: SAEEntry, field: str) -> None:
+        if feature >= sae.d_sae:
+            raise SpecError(f"feature {feature} is out of range; this SAE has 0 to {sae.d_sae - 1}", field)
+
+
+def plan_of(additional_config: Any) -> Plan | None:
+    """The plan inside vLLM's `additional_config`; None where this engine was not asked to steer."""
+    body = additional_config.get(PLAN_KEY) if isinstance(additional_config, dict) else None
+    return None if body is None else _parse_plan(json.dumps(body))
+
+
+@lru_cache(maxsize=16)
+def _parse_plan(text: str) -> Plan:
+    return Plan.model_validate_json(text)
+
+
+@lru_cache(maxsize=64)
+def recorded_max_act(sae_path: str) -> Any | None:
+    """Maximum activation per feature [d_sae] as recorded beside the SAE; None where it was never calibrated."""
+    file = max_act_path(Path(sae_path))
+    return load_file(file)["max_act"] if file.exists() else None

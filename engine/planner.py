@@ -1,0 +1,82 @@
+"""From a config to a Plan: find every SAE and vector, and check them against the model before any worker starts."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from .architectures import check_architecture
+from .config import Config, SAEConfig, VectorConfig
+from .errors import ConfigError, TillerError
+from .plan import Plan, SAEEntry, VectorEntry
+from .sae_loader import check_fits, describe_sae
+from .vector import load_vector
+
+
+def make_plan(config: Config, capture: bool = False) -> Plan:
+    """What the engine of `config` will steer.
+
+    Raises TillerError where the model can't be steered, an SAE or vector can't be read, or one doesn't fit the model.
+    """
+    shape = model_shape(config.resolve(config.model))
+    saes = {name: _sae_entry(config, entry, shape, f"saes.{name}") for name, entry in config.saes.items()}
+    layers = {entry.layer for entry in saes.values()}
+    vectors = {
+        name: _vector_entry(config, entry, shape, layers, f"vectors.{name}") for name, entry in config.vectors.items()
+    }
+    plan = Plan(saes=saes, vectors=vectors, capture=capture)
+    for name in config.profiles:
+        plan.check(config.profile(name))
+    return plan
+
+
+def model_shape(model: str) -> tuple[int, int]:
+    """(hidden size, number of layers) of a folder or hub id.
+
+    Raises ConfigError where there is no such model, UnsupportedError where its architecture can't be steered.
+    """
+    try:
+        config: Any = AutoConfig.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model {model!r} can't be read: {str(error).splitlines()[0]}", "model") from None
+    check_architecture(config.architectures or [type(config).__name__])
+    text = config.get_text_config()
+    return text.hidden_size, text.num_hidden_layers
+
+
+def _sae_entry(config: Config, entry: SAEConfig, shape: tuple[int, int], field: str) -> SAEEntry:
+    path = config.resolve(entry.path)
+    found = describe_sae(path, entry.subfolder, entry.layer, entry.activation)
+    layer = entry.layer if entry.layer is not None else found.layer
+    if layer is None:
+        raise ConfigError("its files don't say which layer it reads; give `layer`", field)
+    try:
+        check_fits(found, *shape, layer)
+    except TillerError as error:
+        raise type(error)(error.message, field) from None
+    return SAEEntry(
+        path=str(Path(found.path).resolve()),
+        layer=layer,
+        activation=entry.activation,
+        d_sae=found.d_sae,
+        d_model=found.d_model,
+        format=found.format,
+    )
+
+
+def _vector_entry(
+    config: Config, entry: VectorConfig, shape: tuple[int, int], sae_layers: set[int], field: str
+) -> VectorEntry:
+    path = Path(config.resolve(entry.path)).resolve()
+    vector, own_layer = load_vector(path)
+    layer = entry.layer if entry.layer is not None else own_layer
+    if layer is None and len(sae_layers) == 1:
+        layer = next(iter(sae_layers))
+    if layer is None:
+        raise ConfigError("neither its file nor the config says which layer it belongs to; give `layer`", field)
+    hidden_size, num_layers = shape
+    if len(vector) != hidden_size:
+        raise ConfigError(f"it has {len(vector)} entries, the model's residual stream has {hidden_size}", field)
+    if not 0 <= layer < num_layers:
+        raise ConfigError(f"layer is {layer}, the model has layers 0 to {num_layers - 1}", field)
+    return VectorEntry(path=str(path), layer=layer)

@@ -1,0 +1,205 @@
+"""What a caller attaches to a request: the `steering` object, parsed and checked. Needs neither torch nor vLLM."""
+
+import hashlib
+import json
+from functools import cached_property, lru_cache
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import SpecError
+
+Unit = Literal["raw", "max_act", "norm"]
+NO_END = 2**31 - 1  # an open end; above any position that vLLM serves
+MAX_SPEC_BYTES = 1_000_000
+
+FeatureId = Annotated[int, Field(ge=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class When(_Strict):
+    """The edit applies only at tokens where `feature`, before any edit, is active above the bound `above`."""
+
+    feature: FeatureId
+    above: float = 0.0
+
+
+class FeatureEdit(_Strict):
+    """One feature's activation changed: add, set, scale, min (at least value), max (at most value) or ablate."""
+
+    id: FeatureId
+    op: Literal["add", "set", "scale", "min", "max", "ablate"] = "add"
+    value: float | None = None
+    unit: Unit = "raw"
+    sae: Name = "default"
+    when: When | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "FeatureEdit":
+        if (self.value is None) != (self.op == "ablate"):
+            raise ValueError(f"op {self.op!r} " + ("takes no value" if self.op == "ablate" else "needs a value"))
+        if self.op in ("scale", "ablate") and self.unit != "raw":
+            raise ValueError(f"op {self.op!r} has no unit; leave `unit` out")
+        return self
+
+
+class VectorEdit(_Strict):
+    """A named vector v: add alpha * v, scale the part along v by alpha (orthogonal), or cap that part at alpha."""
+
+    name: Name
+    alpha: float
+    unit: Unit = "raw"
+    mode: Literal["add", "orthogonal", "cap"] = "add"
+
+    @model_validator(mode="after")
+    def _check(self) -> "VectorEdit":
+        if self.mode == "orthogonal" and self.unit != "raw":
+            raise ValueError("mode 'orthogonal' scales by a pure number; leave `unit` out")
+        return self
+
+
+class Span(_Strict):
+    """Token positions start <= position < end; negative ones count from the prompt's end."""
+
+    start: int = 0
+    end: int | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Span":
+        if self.end is not None and (self.start < 0) == (self.end < 0) and self.start >= self.end:
+            raise ValueError(f"start {self.start} must be below end {self.end}")
+        return self
+
+
+class Read(_Strict):
+    """Activations to report: named features, the `top` most active ones, or both, over the positions of `where`."""
+
+    features: list[FeatureId] = []
+    top: Annotated[int, Field(ge=0)] = 0
+    reduce: Literal["mean", "max", "none"] = "mean"
+    sae: Name = "default"
+
+
+class Scope(NamedTuple):
+    """Absolute token positions that a request steers: lo <= position < hi."""
+
+    lo: int
+    hi: int
+
+    def count(self, num_tokens: int, start: int = 0) -> int:
+        """How many positions in [start, num_tokens) are in scope."""
+        return max(0, min(self.hi, num_tokens) - max(self.lo, start))
+
+
+class SteeringSpec(_Strict):
+    """The `steering` object of a request; DESIGN's section 3 in code."""
+
+    features: list[FeatureEdit] = []
+    vectors: list[VectorEdit] = []
+    error_term: bool = True
+    norm: Literal["free", "preserve"] = "free"
+    where: Literal["all", "prompt", "generated"] | Span = "all"
+    skip_first: Annotated[int, Field(ge=0)] = 0
+    max_norm: Annotated[float, Field(gt=0)] | None = None
+    read: Read | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "SteeringSpec":
+        seen: set[tuple[str, int]] = set()
+        for edit in self.features:
+            if (edit.sae, edit.id) in seen:
+                raise ValueError(f"feature {edit.id} of SAE {edit.sae!r} is edited twice; merge the two edits")
+            seen.add((edit.sae, edit.id))
+        return self
+
+    @property
+    def edits_nothing(self) -> bool:
+        """True where the residual stays as it is whatever the input."""
+        return self.error_term and not self.features and not self.vectors
+
+    @property
+    def idle(self) -> bool:
+        """True where there is neither anything to edit nor to read."""
+        return self.edits_nothing and self.read is None
+
+    def scope(self, prompt_len: int) -> Scope:
+        """The positions this spec covers in a request whose prompt has `prompt_len` tokens."""
+        if isinstance(self.where, Span):
+            lo, hi = _absolute(self.where.start, prompt_len), _absolute(self.where.end, prompt_len)
+        else:
+            lo = prompt_len if self.where == "generated" else 0
+            hi = prompt_len if self.where == "prompt" else NO_END
+        return Scope(max(lo, self.skip_first), hi)
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of what the spec does to a steered token; equal for specs that differ only in `where`, `read` or order."""
+        body = self.model_dump(include={"features", "vectors", "error_term", "norm", "max_norm"})
+        body["features"].sort(key=lambda edit: (edit["sae"], edit["id"]))
+        body["vectors"].sort(key=lambda edit: json.dumps(edit, sort_keys=True))
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
+
+    @cached_property
+    def program_key(self) -> str:
+        """Hash of all that shapes the table rows: the digest and what is read."""
+        read = self.read.model_dump_json() if self.read else ""
+        return hashlib.sha256((self.digest + read).encode()).hexdigest()[:16]
+
+
+def parse_spec(given: Any, field: str = "steering") -> SteeringSpec:
+    """The spec in `given`: a SteeringSpec, a mapping, or a JSON text of one.
+
+    Raises SpecError naming the offending field.
+    """
+    if isinstance(given, SteeringSpec):
+        return given
+    text = given if isinstance(given, str) else _dump(given, field)
+    if len(text) > MAX_SPEC_BYTES:
+        raise SpecError(f"{len(text)} characters given, at most {MAX_SPEC_BYTES} are allowed", field)
+    return _parse(text, field)
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: str, field: str) -> SteeringSpec:
+    try:
+        return SteeringSpec.model_validate_json(text)
+    except ValidationError as error:
+        raise _explain(error, field) from None
+
+
+def _dump(given: Any, field: str) -> str:
+    if not isinstance(given, dict):
+        raise SpecError(f"{type(given).__name__} given; pass an object such as {{'features': [...]}} or its JSON", field)
+    try:
+        return json.dumps(given, sort_keys=True)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SpecError(f"not expressible as JSON ({error})", field) from None
+
+
+def _explain(error: ValidationError, field: str) -> SpecError:
+    errors = error.errors(include_url=False, include_context=False)
+    # `where` is a word or an object: report the branch that the given value tried to be.
+    first = next((e for e in errors if not (e["type"] == "literal_error" and isinstance(e["input"], dict))), errors[0])
+    path = field
+    for part in first["loc"]:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif part not in _UNION_BRANCHES:
+            path += f".{part}"
+    message = first["msg"].removeprefix("Value error, ")
+    given = repr(first["input"])
+    shown = given if len(given) <= 80 else given[:77] + "..."
+    return SpecError(f"{message} (given: {shown})", path)
+
+
+_UNION_BRANCHES = {"Span", "literal['all','prompt','generated']"}  # pydantic names the branch it tried; users don't
+
+
+def _absolute(position: int | None, prompt_len: int) -> int:
+    if position is None:
+        return NO_END
+    return position if position >= 0 else max(0, prompt_len + position)

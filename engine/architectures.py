@@ -17,6 +17,7 @@ class Architecture(NamedTuple):
     module: str
     convention: Convention = "pair"
     layers: str = "model.layers"
+    name: str | None = None  # vLLM's class, where it is spelled otherwise
 
 
 ARCHITECTURES = {
@@ -31,7 +32,7 @@ ARCHITECTURES = {
     "Qwen2MoeForCausalLM": Architecture("qwen2_moe"),
     "Qwen3ForCausalLM": Architecture("qwen3"),
     "Qwen3MoeForCausalLM": Architecture("qwen3_moe"),
-    "StableLmForCausalLM": Architecture("stablelm", "summed"),
+    "StableLmForCausalLM": Architecture("stablelm", "summed", name="StablelmForCausalLM"),
 }
 
 

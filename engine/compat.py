@@ -128,7 +128,7 @@ def model_of(worker: Worker) -> nn.Module:
 
 
 def uses_v2(worker: Worker) -> bool:
-    return type(worker.model_runner).__module__.startswith("vllm.v1.worker.gpu.")
+    return hasattr(worker.model_runner, "model_state")
 
 
 def v1_batch(runner: Any) -> tuple[list[str], Any]:

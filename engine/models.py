@@ -59,9 +59,9 @@ def __getattr__(name: str) -> type[nn.Module]:
 @cache
 def steered_class(architecture: str) -> type[nn.Module]:
     """vLLM's class for `architecture` with SteeredModel in front."""
-    module = import_module(f"vllm.model_executor.models.{ARCHITECTURES[architecture].module}")
-    base = getattr(module, architecture)
-    body = {"architecture": ARCHITECTURES[architecture], "__module__": __name__}
+    entry = ARCHITECTURES[architecture]
+    base = getattr(import_module(f"vllm.model_executor.models.{entry.module}"), entry.name or architecture)
+    body = {"architecture": entry, "__module__": __name__}
     return type(f"Steered{architecture}", (SteeredModel, base), body)
 
 

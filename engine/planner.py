@@ -55,7 +55,7 @@ def _sae_entry(config: Config, entry: SAEConfig, shape: tuple[int, int], field: 
     except TillerError as error:
         raise type(error)(error.message, field) from None
     return SAEEntry(
-        path=str(Path(found.path).resolve()),
+        path=str(Path(found.path).absolute()),  # not resolved: a hub cache links to blobs without names
         layer=layer,
         activation=entry.activation,
         d_sae=found.d_sae,

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -10,7 +9,7 @@ from tiller.kernels.sae import SAE, ActivationKind
 
 from .errors import SAEFormatError
 from .sae_formats import StoredSAE, recognise
-from .sae_formats.canonical import canonical, choose_activation
+from .sae_formats.canonical import Activation, canonical, choose_activation
 from .sae_formats.files import Weights, read_safetensors
 from .sae_source import locate
 
@@ -56,7 +55,7 @@ def load_sae(
     path: str | Path,
     subfolder: str | None = None,
     layer: int | None = None,
-    activation: str | dict[str, Any] = "auto",
+    activation: Activation = "auto",
 ) -> LoadedSAE:
     """Read the SAE at `path`, a folder, a file or a hub id, into canonical form on the CPU.
 
@@ -79,7 +78,7 @@ def describe_sae(
     path: str | Path,
     subfolder: str | None = None,
     layer: int | None = None,
-    activation: str | dict[str, Any] = "auto",
+    activation: Activation = "auto",
 ) -> SAEDescription:
     """As `load_sae`, without the dictionary: cheap, except that an npz archive has to be read whole."""
     name, stored = _stored(path, subfolder, layer, activation)
@@ -114,7 +113,7 @@ def max_act_path(sae_path: Path) -> Path:
 
 
 def _stored(
-    path: str | Path, subfolder: str | None, layer: int | None, activation: str | dict[str, Any]
+    path: str | Path, subfolder: str | None, layer: int | None, activation: Activation
 ) -> tuple[str, StoredSAE]:
     location = locate(path, subfolder, layer)
     if location.is_file() and (location.suffix in (".safetensors", ".npz") or location.name == "ae.pt"):

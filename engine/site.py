@@ -12,6 +12,9 @@ from tiller.kernels.table import Needs, SiteTable
 from .program import SiteProgram
 
 
+HALF_LIMIT = torch.finfo(torch.float16).max / 2
+
+
 class Batch(NamedTuple):
     """The tokens of one step that are steered; shared by all sites."""
 
@@ -81,8 +84,12 @@ class Site(nn.Module):
         x = branch if residual is None else branch + (residual if whole else residual[tokens])
         steered = steer(x.float(), rows, self.table, self.saes, self.live)
         self.report = SiteReport(*steered[1:])
-        new = steered.x.to(x.dtype)
-        _write(hidden, residual, tokens, new, x)
+        _write(hidden, residual, tokens, _cast(steered.x, x.dtype), x)
+
+
+def _cast(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Saturates where float16 would round to inf, with room for what later layers add."""
+    return x.clamp(-HALF_LIMIT, HALF_LIMIT).to(dtype) if dtype == torch.float16 else x.to(dtype)
 
 
 def _write(hidden: Tensor, residual: Tensor | None, tokens: Tensor, new: Tensor, x: Tensor) -> None:

@@ -20,10 +20,11 @@ MAX_RESIDUAL = 1e16
 
 
 class Affine(NamedTuple):
-    """Per-token input normalisation: the encoder reads `scale * (x - mean)`."""
+    """Per-token input normalisation: the encoder reads `scale * (x - mean)`, what it decodes means `std * out + mean`."""
 
     scale: Tensor  # [n, 1]
     mean: Tensor  # [n, 1]
+    std: Tensor  # [n, 1], the inverse of scale up to norm_eps
 
 
 class Steered(NamedTuple):
@@ -42,9 +43,9 @@ def input_affine(x: Tensor, sae: SAE) -> Affine | None:
         return None
     if sae.input_norm == "unit_norm":
         norm = x.norm(dim=-1, keepdim=True)
-        return Affine(x.shape[-1] ** 0.5 / norm, torch.zeros_like(norm))
-    mean = x.mean(dim=-1, keepdim=True)
-    return Affine(1.0 / (x.std(dim=-1, keepdim=True) + sae.norm_eps), mean)
+        return Affine(x.shape[-1] ** 0.5 / norm, torch.zeros_like(norm), norm / x.shape[-1] ** 0.5)
+    std, mean = torch.std_mean(x, dim=-1, keepdim=True)
+    return Affine(1.0 / (std + sae.norm_eps), mean, std)
 
 
 def encode_pre(x: Tensor, sae: SAE) -> Tensor:
@@ -226,7 +227,7 @@ def _combine(change: Tensor, ids: Tensor, code: _Code) -> Tensor:
     if change.shape[1] == 0:
         return code.x.new_zeros(code.x.shape)
     total = torch.einsum("ne,ned->nd", change, code.sae.W_dec[ids].float())
-    return total if code.affine is None else total / code.affine.scale
+    return total if code.affine is None else total * code.affine.std
 
 
 def _sparse_matmul(f: Tensor, W_dec: Tensor) -> Tensor:
@@ -240,7 +241,7 @@ def _sparse_matmul(f: Tensor, W_dec: Tensor) -> Tensor:
 
 
 def _undo(out: Tensor, affine: Affine | None) -> Tensor:
-    return out if affine is None else out / affine.scale + affine.mean
+    return out if affine is None else out * affine.std + affine.mean
 
 
 def _with_norm(x: Tensor, norm: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ class SAE:
     """`pre = scale * (x @ W_enc.T - mean * W_enc.sum(1)) + b_enc`, `f = activation(pre)`, `decode(f) = f @ W_dec + b_dec`.
 
     `scale` and `mean` are 1 and 0 unless the dictionary normalises its input (`input_norm`); the decoder's output then
-    goes back through the inverse, `decode(f) / scale + mean`.
+    goes back through the inverse, `std * decode(f) + mean` with `scale = 1 / (std + norm_eps)`.
 
     activation:
         relu       f = relu(pre)

@@ -12,6 +12,7 @@ os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 
 from . import tiny  # noqa: E402  (vLLM reads the variables above when it is imported)
+from .oracle import Oracle  # noqa: E402
 
 RUNNER = "v2" if os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "1" else "v1"
 
@@ -62,6 +63,19 @@ def engines(
 
     yield get
     _end(running)
+
+
+@pytest.fixture(scope="session")
+def oracles(models: Callable[[str], Path], saes: Any, vectors: Any) -> Callable[[str], Any]:
+    """`oracles(architecture)`: Hugging Face's model with DESIGN's formulas in a hook."""
+    made: dict[str, Oracle] = {}
+
+    def get(architecture: str = "Qwen2ForCausalLM") -> Oracle:
+        if architecture not in made:
+            made[architecture] = Oracle(models(architecture), saes, vectors, tiny.LAYER)
+        return made[architecture]
+
+    return get
 
 
 def _end(running: dict[str, Any]) -> None:

@@ -96,7 +96,11 @@ class Oracle:
     """Log-probabilities [T, vocab] under steering of a whole sequence in one forward without a KV cache."""
 
     def __init__(self, model: Path, saes: dict[str, dict[str, Any]], vectors: dict[str, str], layer: int) -> None:
-        self.model = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+        self.model = AutoModelForCausalLM.from_pretrained(
+            model,
+            dtype=torch.float32,
+            attn_implementation="eager",  # the others leave out the soft cap of Gemma 2
+        ).eval()
         self.saes = {
             at: {name: OracleSAE(Path(e["path"])) for name, e in saes.items() if e["layer"] == at}
             for at in {e["layer"] for e in saes.values()} | {layer}
@@ -148,3 +152,32 @@ class Oracle:
 
 def _first(out: Any) -> Tensor:
     return out if isinstance(out, Tensor) else out[0]
+
+
+def check_output(output: Any, oracle: Oracle, spec: dict[str, Any] | None, greedy: bool = True) -> bool:
+    """Every completion's tokens are what Hugging Face would have said, log-probabilities within 1e-3, the receipt adds up.
+
+    True if steering mattered, that is if the unsteered model would have given other probabilities.
+    """
+    ids, moved = output.prompt_token_ids, False
+    for answer in output.outputs:
+        tokens = [*ids, *answer.token_ids]
+        expected = oracle.logprobs(tokens, spec, len(ids))[len(ids) - 1 : -1]
+        plain = oracle.logprobs(tokens, None, len(ids))[len(ids) - 1 : -1]
+        moved |= bool((plain - expected).abs().max() > 0.01)
+        for step, token in enumerate(answer.token_ids):
+            assert abs(answer.logprobs[step][token].logprob - float(expected[step, token])) < 1e-3, (spec, step)
+            assert not greedy or float(expected[step].max() - expected[step, token]) < 1e-4, (spec, step)
+        check_receipt(answer.steering, spec, len(ids), len(answer.token_ids), output.num_cached_tokens)
+    return moved
+
+
+def check_receipt(receipt: Any, spec: dict[str, Any] | None, prompt_len: int, num_out: int, num_cached: int) -> None:
+    """The receipt counts the positions that DESIGN says are steered; the last sampled token never enters the model."""
+    if spec is None:
+        assert receipt is None
+        return
+    scope = [p for p in range(prompt_len + num_out - 1) if in_scope(spec, p, prompt_len)]
+    assert receipt.tokens_in_scope == len(scope)
+    assert receipt.tokens_steered + receipt.tokens_cached == receipt.tokens_in_scope
+    assert receipt.tokens_cached == sum(p < num_cached for p in scope)

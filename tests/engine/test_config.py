@@ -1,0 +1,217 @@
+"""Configs: what is wrong with one is said before anything starts, by the name of its key."""
+
+import json
+import re
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from tiller.engine.config import Config, load_config, shipped_configs
+from tiller.engine.errors import ConfigError, SAEFormatError, SpecError, TillerError, UnsupportedError
+from tiller.engine.plan import plan_of
+from tiller.engine.planner import make_plan
+from tiller.engine.vector import load_vector
+
+from . import sae_writers as write
+
+D_MODEL, D_SAE, NUM_LAYERS = 16, 64, 4
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A config's folder: a model of 4 layers and width 16, an SAE and a vector that fit it."""
+    shape = {"hidden_size": D_MODEL, "num_hidden_layers": NUM_LAYERS, "num_attention_heads": 2, "intermediate_size": 32}
+    write.write_json(tmp_path / "model/config.json", {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], **shape})
+    write.write_sparsify(tmp_path / "sae", D_MODEL, D_SAE)
+    save_file({"v": torch.ones(D_MODEL)}, tmp_path / "french.safetensors", metadata={"layer": "2"})
+    return tmp_path
+
+
+def body(**changes):
+    saes = {"default": {"path": "sae", "layer": 1}}
+    return {"model": "model", "saes": saes, "vectors": {"french": "french.safetensors"}, **changes}
+
+
+def load(folder, content):
+    (folder / "config.yaml").write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return load_config(folder / "config.yaml")
+
+
+# --- the file
+
+WARM = {"features": [{"id": 5, "value": 4.0}]}
+BAD_FILES = {
+    "unknown key": (body(layers=3), "layers: unknown key; allowed: model, saes, vectors, profiles, engine"),
+    "unknown SAE key": (
+        body(saes={"default": {"path": "sae", "hook": 3}}),
+        "saes.default.hook: unknown key; allowed: path, subfolder, layer, activation",
+    ),
+    "unknown vector key": (body(vectors={"v": {"path": "p", "scale": 3}}), "vectors.v.scale: unknown key; allowed: path, layer"),
+    "no model": ({"saes": {}}, "model: Field required"),
+    "model a number": (body(model=7), "model: "),
+    "SAE without path": (body(saes={"default": {"layer": 3}}), "saes.default.path: Field required"),
+    "SAE a path": (body(saes={"default": "sae"}), "saes.default: "),
+    "layer a word": (body(saes={"default": {"path": "sae", "layer": "last"}}), "saes.default.layer: "),
+    "activation unknown": (body(saes={"default": {"path": "sae", "activation": "gelu"}}), "saes.default.activation"),
+    "SAE name": (body(saes={"my sae": {"path": "sae"}}), "saes.my sae"),
+    "profile a list": (body(profiles={"warm": [1]}), "profiles.warm: "),
+    "base is ours": (body(base="/"), "base"),
+    "key a number": (body() | {3: 4}, "keywords must be strings"),
+    "a list": ("- model", "must hold a mapping with at least `model`"),
+    "empty": ("", "must hold a mapping"),
+    "no YAML": ("model: [", "is not YAML"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "message"), BAD_FILES.values(), ids=BAD_FILES.keys())
+def test_bad_files_name_the_key(tmp_path, content, message):
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        load(tmp_path, content)
+    assert "config.yaml" in str(caught.value)
+
+
+def test_binary_file_is_no_config(tmp_path):
+    (tmp_path / "config.yaml").write_bytes(b"model: \xff\xfe\x00")
+    with pytest.raises(ConfigError, match="is not YAML"):
+        load_config(tmp_path / "config.yaml")
+
+
+def test_missing_config_lists_the_shipped_ones(tmp_path):
+    with pytest.raises(ConfigError, match="no config 'nowhere'; give a YAML file or one of: " + ", ".join(shipped_configs())):
+        load_config("nowhere")
+    with pytest.raises(ConfigError, match="no config"):
+        load_config(tmp_path)
+
+
+def test_profiles_are_checked_at_load(folder):
+    config = load(folder, body(profiles={"warm": WARM}))
+    assert config.profile("warm").features[0].id == 5
+    with pytest.raises(ConfigError, match="unknown profile 'cold'; this config has: warm"):
+        config.profile("cold")
+    with pytest.raises(SpecError) as caught:
+        load(folder, body(profiles={"warm": WARM, "bad": {"features": [{"id": -5, "value": 4}]}}))
+    assert caught.value.field == "profiles.bad.features[0].id"
+
+
+def test_french_accents_survive_any_locale(folder, monkeypatch):
+    (folder / "modèle").mkdir()
+    (folder / "config.yaml").write_bytes("model: modèle\n".encode())
+    monkeypatch.setenv("LC_ALL", "C")
+    config = load_config(folder / "config.yaml")
+    assert config.resolve(config.model) == str(folder / "modèle")
+
+
+def test_paths_start_at_the_configs_own_folder(folder, monkeypatch):
+    config = load(folder, body())
+    monkeypatch.chdir("/")
+    assert config.resolve("sae") == str(folder / "sae")
+    assert config.resolve("andyrdt/saes-qwen2.5-7b-instruct") == "andyrdt/saes-qwen2.5-7b-instruct"
+    assert Config(model="m").resolve("sae") == "sae"
+
+
+@pytest.mark.parametrize("name", shipped_configs())
+def test_shipped_configs_load(name):
+    assert load_config(name).model
+
+
+# --- the plan
+
+
+def test_plan_of_a_config(folder):
+    plan = make_plan(load(folder, body(profiles={"warm": WARM})))
+    assert plan.layers == [1, 2]
+    found = plan.saes["default"]
+    assert (found.path, found.layer, found.d_sae, found.d_model) == (str(folder / "sae"), 1, D_SAE, D_MODEL)
+    assert plan.vectors["french"].layer == 2
+    assert plan_of({"tiller": json.loads(plan.model_dump_json())}) == plan
+
+
+@pytest.mark.parametrize("activation", ["auto", "topk", {"topk": 3}, {"threshold": 0.5}])
+def test_activation_reaches_the_plan(folder, activation):
+    plan = make_plan(load(folder, body(saes={"default": {"path": "sae", "layer": 1, "activation": activation}})))
+    assert plan.saes["default"].activation == activation
+
+
+def test_vector_takes_the_only_layer_there_is(folder):
+    save_file({"v": torch.ones(D_MODEL)}, folder / "lost.safetensors")
+    assert make_plan(load(folder, body(vectors={"v": "lost.safetensors"}))).vectors["v"].layer == 1
+    explicit = {"v": {"path": "french.safetensors", "layer": 3}}
+    assert make_plan(load(folder, body(vectors=explicit))).vectors["v"].layer == 3
+
+
+def vector_file(folder, **tensors):
+    save_file(tensors, folder / "bad.safetensors", metadata=None)
+    return {"vectors": {"bad": "bad.safetensors"}}
+
+
+BAD_PLANS = {
+    # what is wrong, the error, its field, part of its message
+    "SAE of another width": (
+        lambda f: write.write_sparsify(f / "wide", 32, D_SAE) and {"saes": {"default": {"path": "wide", "layer": 1}}},
+        SAEFormatError, "saes.default", "is for a residual stream of width 32, the model's is 16",
+    ),
+    "SAE past the last layer": (
+        lambda f: {"saes": {"default": {"path": "sae", "layer": 4}}},
+        SAEFormatError, "saes.default", "layer is 4, the model has layers 0 to 3",
+    ),
+    "SAE without a layer": (lambda f: {"saes": {"s": {"path": "sae"}}}, ConfigError, "saes.s", "give `layer`"),
+    "SAE missing": (lambda f: {"saes": {"s": {"path": str(f / "no"), "layer": 1}}}, SAEFormatError, "saes.s", "no"),
+    "SAE of another activation": (
+        lambda f: {"saes": {"s": {"path": "sae", "layer": 1, "activation": "threshold"}}},
+        SAEFormatError, "saes.s", "stores no threshold",
+    ),
+    "vector missing": (lambda f: {"vectors": {"v": "no.safetensors"}}, ConfigError, "vectors.v", "no.safetensors can't be read"),
+    "vector a folder": (lambda f: {"vectors": {"v": "sae"}}, ConfigError, "vectors.v", "can't be read"),
+    "vector of another width": (
+        lambda f: vector_file(f, v=torch.ones(8)), ConfigError, "vectors.bad", "has 8 entries, the model's residual stream has 16",
+    ),
+    "vector past the last layer": (
+        lambda f: {"vectors": {"v": {"path": "french.safetensors", "layer": 9}}},
+        ConfigError, "vectors.v", "layer is 9, the model has layers 0 to 3",
+    ),
+    "vector without a layer": (
+        lambda f: vector_file(f, v=torch.ones(16)) | {"saes": {}}, ConfigError, "vectors.bad", "give `layer`",
+    ),
+    "vector of zeros": (lambda f: vector_file(f, v=torch.zeros(16)), ConfigError, "vectors.bad", "a direction is needed"),
+    "vector with NaN": (lambda f: vector_file(f, v=torch.full((16,), torch.nan)), ConfigError, "vectors.bad", "NaN"),
+    "vector too long to square": (lambda f: vector_file(f, v=torch.full((16,), 1e30)), ConfigError, "vectors.bad", "norm"),
+    "vector too short to square": (lambda f: vector_file(f, v=torch.full((16,), 1e-30)), ConfigError, "vectors.bad", "norm"),
+    "vector a matrix": (lambda f: vector_file(f, v=torch.ones(2, 16)), ConfigError, "vectors.bad", "[d_model]"),
+    "two vectors": (lambda f: vector_file(f, a=torch.ones(16), b=torch.ones(16)), ConfigError, "vectors.bad", "['a', 'b']"),
+    "model missing": (lambda f: {"model": str(f / "nowhere")}, ConfigError, "model", "can't be read"),
+    "profile out of range": (
+        lambda f: {"profiles": {"far": {"features": [{"id": D_SAE, "value": 1}]}}},
+        SpecError, "profiles.far.features[0].id", "0 to 63",
+    ),
+    "profile of an unknown SAE": (
+        lambda f: {"profiles": {"far": {"features": [{"id": 1, "value": 1, "sae": "x"}]}}},
+        SpecError, "profiles.far.features[0].sae", "this engine has: default",
+    ),
+    "profile of an unknown vector": (
+        lambda f: {"profiles": {"far": {"vectors": [{"name": "x", "alpha": 1}]}}},
+        SpecError, "profiles.far.vectors[0].name", "this engine has: french",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "error", "field", "message"), BAD_PLANS.values(), ids=BAD_PLANS.keys())
+def test_what_does_not_fit_is_named_by_its_key(folder, change, error, field, message):
+    config = load(folder, body(**change(folder)) if callable(change) else body())
+    with pytest.raises(error) as caught:
+        make_plan(config)
+    assert caught.value.field == field and message in caught.value.message
+    assert isinstance(caught.value, TillerError) and "\n" not in str(caught.value)
+
+
+def test_layer_in_a_vector_file_must_be_a_number(folder):
+    save_file({"v": torch.ones(D_MODEL)}, folder / "v.safetensors", metadata={"layer": "last"})
+    with pytest.raises(ConfigError, match="layer 'last'"):
+        load_vector(folder / "v.safetensors")
+
+
+def test_unsteerable_architecture_is_named(folder):
+    write.write_json(folder / "model/config.json", {"model_type": "bert", "architectures": ["BertModel"]})
+    with pytest.raises(UnsupportedError, match="BertModel"):
+        make_plan(load(folder, body()))

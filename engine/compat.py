@@ -58,11 +58,11 @@ def wrap_block_hash_keys(extra_key: Callable[[Any, int, int], tuple[str, str] | 
         return (keys if key is None else (*(keys or ()), key)), rest
 
     with_steering._tiller = True  # type: ignore[attr-defined]
-    kv_cache_utils.generate_block_hash_extra_keys = with_steering
+    setattr(kv_cache_utils, original.__name__, with_steering)
     # These two import the function by name; their events would otherwise lack the key.
     import vllm.v1.core.block_pool as block_pool
 
-    block_pool.generate_block_hash_extra_keys = with_steering
+    setattr(block_pool, original.__name__, with_steering)
 
 
 def wrap_submission(check: Callable[[Any, Any], None]) -> None:
@@ -82,7 +82,7 @@ def wrap_submission(check: Callable[[Any, Any], None]) -> None:
         return original(self, params, *args, **kwargs)
 
     validated._tiller = True  # type: ignore[attr-defined]
-    InputProcessor._validate_params = validated
+    setattr(InputProcessor, original.__name__, validated)
 
 
 def _as_vllm_error(error: TillerError) -> Exception:
@@ -111,7 +111,7 @@ def wrap_v1_forward(before: Callable[[Any, Any], None], after: Callable[[Any], N
         return result
 
     forward._tiller = True  # type: ignore[attr-defined]
-    GPUModelRunner._model_forward = forward
+    setattr(GPUModelRunner, original.__name__, forward)
 
 
 def add_worker_methods(methods: dict[str, Callable[..., Any]]) -> None:

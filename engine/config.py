@@ -71,8 +71,8 @@ def load_config(name_or_path: str | Path) -> Config:
     """
     file = _find(name_or_path)
     try:
-        body = yaml.safe_load(file.read_text())
-    except yaml.YAMLError as error:
+        body = yaml.safe_load(file.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not YAML: {error}") from None
     if not isinstance(body, dict):
         raise ConfigError(f"{file} must hold a mapping with at least `model`")
@@ -102,4 +102,9 @@ def _first(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors(include_url=False, include_context=False)[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    path, message = ".".join(map(str, first["loc"])), first["msg"]
+    if first["type"] == "extra_forbidden":
+        entries: dict[Any, type[_Strict]] = {"saes": SAEConfig, "vectors": VectorConfig}
+        owner = Config if len(first["loc"]) == 1 else entries[first["loc"][0]]
+        message = f"unknown key; allowed: {', '.join(name for name in owner.model_fields if name != 'base')}"
+    return f"{path}: {message}"

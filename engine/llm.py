@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from .config import Config, SAEConfig, load_config
+from .config import Config, load_config
 from .engine_args import steered_engine_args
 from .errors import SpecError, UnsupportedError
 from .plan import Plan
@@ -100,7 +100,7 @@ class SteeredLLM:
     def _params(self, given: Any, steering: Steering | Sequence[Steering], num: int) -> list[Any]:
         """One SamplingParams a request, each its own copy with its own spec and receipt id."""
         params = list(given) if isinstance(given, Sequence) else [given or self.llm.get_default_sampling_params()] * num
-        specs = list(steering) if isinstance(steering, list | tuple) else [steering] * num
+        specs: list[Any] = list(steering) if isinstance(steering, list | tuple) else [steering] * num
         if len(params) != num or len(specs) != num:
             raise SpecError(f"{len(params)} sampling params and {len(specs)} steering specs given for {num} prompts")
         return [self._one(p, spec) for p, spec in zip(params, specs, strict=True)]

@@ -117,8 +117,8 @@ def install_site(layer: nn.Module, site: Site, convention: Convention, vllm_conf
         return
     name = f"tiller.{site.layer}"
     compat.keep_forward_layer(vllm_config, name, site)
-    layer.tiller_site = name
-    layer.__class__ = steered_layer_class(type(layer), convention)
+    layer.__dict__["tiller_site"] = name
+    layer.__class__ = steered_layer_class(type(layer), convention)  # type: ignore[arg-type]
 
 
 @cache

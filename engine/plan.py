@@ -52,7 +52,7 @@ class Plan(_Frozen):
     @property
     def layers(self) -> list[int]:
         """Layers with a steering site, ascending."""
-        return sorted({entry.layer for entry in [*self.saes.values(), *self.vectors.values()]})
+        return sorted({sae.layer for sae in self.saes.values()} | {vector.layer for vector in self.vectors.values()})
 
     def saes_at(self, layer: int) -> list[str]:
         """Names of the SAEs of one layer, in table order."""
@@ -71,31 +71,25 @@ class Plan(_Frozen):
         return list(dict.fromkeys(edit.sae for edit in spec.features)) or [self.default_sae()]
 
     def default_sae(self) -> str:
-        """The SAE meant by a spec that names none: `default`, else the only one.
+        """The SAE meant by a spec that names none: the only one, else `default`, which may not exist."""
+        return next(iter(self.saes)) if len(self.saes) == 1 else "default"
 
-        Raises SpecError where that is ambiguous.
-        """
-        if "default" in self.saes or len(self.saes) != 1:
-            self._known_sae("default", "steering.error_term")
-            return "default"
-        return next(iter(self.saes))
-
-    def check(self, spec: SteeringSpec) -> None:
-        """Raises SpecError where this engine can't do what `spec` asks."""
+    def check(self, spec: SteeringSpec, field: str = "steering") -> None:
+        """Raises SpecError where this engine can't do what `spec`, the caller's `field`, asks."""
         if len(spec.features) > self.max_edits:
-            raise SpecError(f"{len(spec.features)} edits given, at most {self.max_edits} are allowed", "steering.features")
+            raise SpecError(f"{len(spec.features)} edits given, at most {self.max_edits} are allowed", f"{field}.features")
         for index, edit in enumerate(spec.features):
-            self._check_feature(edit, f"steering.features[{index}]")
+            self._check_feature(edit, f"{field}.features[{index}]")
         for index, vector in enumerate(spec.vectors):
-            self._check_vector(vector, f"steering.vectors[{index}]")
+            self._check_vector(vector, f"{field}.vectors[{index}]")
         projections = sum(vector.mode != "add" for vector in spec.vectors)
         if projections > self.max_projections:
             raise SpecError(
                 f"{projections} orthogonal or cap vectors given, at most {self.max_projections} are allowed",
-                "steering.vectors",
+                f"{field}.vectors",
             )
-        self._check_read(spec)
-        self._check_replaced(spec)
+        self._check_read(spec, f"{field}.read")
+        self._check_replaced(spec, f"{field}.error_term")
 
     def _check_feature(self, edit: FeatureEdit, field: str) -> None:
         sae = self._known_sae(edit.sae, f"{field}.sae")
@@ -117,24 +111,24 @@ class Plan(_Frozen):
         if vector.unit == "max_act":
             raise SpecError("vectors have no recorded maximum; use 'raw' or 'norm'", f"{field}.unit")
 
-    def _check_read(self, spec: SteeringSpec) -> None:
+    def _check_read(self, spec: SteeringSpec, field: str) -> None:
         if spec.read is None:
             return
-        sae = self._known_sae(spec.read.sae, "steering.read.sae")
+        sae = self._known_sae(spec.read.sae, f"{field}.sae")
         for index, feature in enumerate(spec.read.features):
-            self._known_feature(feature, sae, f"steering.read.features[{index}]")
+            self._known_feature(feature, sae, f"{field}.features[{index}]")
         if spec.read.top > self.max_top:
-            raise SpecError(f"{spec.read.top} given, at most {self.max_top} are allowed", "steering.read.top")
+            raise SpecError(f"{spec.read.top} given, at most {self.max_top} are allowed", f"{field}.top")
         if len(set(spec.read.features)) + len(spec.features) > self.max_edits:
-            raise SpecError(f"edits and read features together may be at most {self.max_edits}", "steering.read.features")
+            raise SpecError(f"edits and read features together may be at most {self.max_edits}", f"{field}.features")
 
-    def _check_replaced(self, spec: SteeringSpec) -> None:
-        layers = [self.saes[name].layer for name in self.replaced_saes(spec)]
+    def _check_replaced(self, spec: SteeringSpec, field: str) -> None:
+        layers = [self._known_sae(name, field).layer for name in self.replaced_saes(spec)]
         if len(set(layers)) < len(layers):
             raise SpecError(
                 "error_term false replaces the residual by one reconstruction a layer; "
                 "two SAEs of the same layer are edited: keep the error term or edit one of them",
-                "steering.error_term",
+                field,
             )
 
     def _known_sae(self, name: str, field: str) -> SAEEntry:

@@ -1,5 +1,7 @@
 """From a config to a Plan: find every SAE and vector, and check them against the model before any worker starts."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,17 @@ def make_plan(config: Config, capture: bool = False) -> Plan:
     Raises TillerError where the model can't be steered, an SAE or vector can't be read, or one doesn't fit the model.
     """
     shape = model_shape(config.resolve(config.model))
-    saes = {name: _sae_entry(config, entry, shape, f"saes.{name}") for name, entry in config.saes.items()}
-    layers = {entry.layer for entry in saes.values()}
-    vectors = {
-        name: _vector_entry(config, entry, shape, layers, f"vectors.{name}") for name, entry in config.vectors.items()
-    }
+    saes, vectors = {}, {}
+    for name, sae in config.saes.items():
+        with _errors_of(f"saes.{name}"):
+            saes[name] = _sae_entry(config, sae, shape)
+    layers = {sae.layer for sae in saes.values()}
+    for name, vector in config.vectors.items():
+        with _errors_of(f"vectors.{name}"):
+            vectors[name] = _vector_entry(config, vector, shape, layers)
     plan = Plan(saes=saes, vectors=vectors, capture=capture)
     for name in config.profiles:
-        plan.check(config.profile(name))
+        plan.check(config.profile(name), f"profiles.{name}")
     return plan
 
 
@@ -44,16 +49,22 @@ def model_shape(model: str) -> tuple[int, int]:
     return text.hidden_size, text.num_hidden_layers
 
 
-def _sae_entry(config: Config, entry: SAEConfig, shape: tuple[int, int], field: str) -> SAEEntry:
+@contextmanager
+def _errors_of(field: str) -> Iterator[None]:
+    """Errors inside name the config's key, whatever part of a file they are about."""
+    try:
+        yield
+    except TillerError as error:
+        raise type(error)(error.message, field) from None
+
+
+def _sae_entry(config: Config, entry: SAEConfig, shape: tuple[int, int]) -> SAEEntry:
     path = config.resolve(entry.path)
     found = describe_sae(path, entry.subfolder, entry.layer, entry.activation)
     layer = entry.layer if entry.layer is not None else found.layer
     if layer is None:
-        raise ConfigError("its files don't say which layer it reads; give `layer`", field)
-    try:
-        check_fits(found, *shape, layer)
-    except TillerError as error:
-        raise type(error)(error.message, field) from None
+        raise ConfigError("its files don't say which layer it reads; give `layer`")
+    check_fits(found, *shape, layer)
     return SAEEntry(
         path=str(Path(found.path).absolute()),  # not resolved: a hub cache links to blobs without names
         layer=layer,
@@ -64,19 +75,17 @@ def _sae_entry(config: Config, entry: SAEConfig, shape: tuple[int, int], field: 
     )
 
 
-def _vector_entry(
-    config: Config, entry: VectorConfig, shape: tuple[int, int], sae_layers: set[int], field: str
-) -> VectorEntry:
+def _vector_entry(config: Config, entry: VectorConfig, shape: tuple[int, int], sae_layers: set[int]) -> VectorEntry:
     path = Path(config.resolve(entry.path)).resolve()
     vector, own_layer = load_vector(path)
     layer = entry.layer if entry.layer is not None else own_layer
     if layer is None and len(sae_layers) == 1:
         layer = next(iter(sae_layers))
     if layer is None:
-        raise ConfigError("neither its file nor the config says which layer it belongs to; give `layer`", field)
+        raise ConfigError("neither its file nor the config says which layer it belongs to; give `layer`")
     hidden_size, num_layers = shape
     if len(vector) != hidden_size:
-        raise ConfigError(f"it has {len(vector)} entries, the model's residual stream has {hidden_size}", field)
+        raise ConfigError(f"it has {len(vector)} entries, the model's residual stream has {hidden_size}")
     if not 0 <= layer < num_layers:
-        raise ConfigError(f"layer is {layer}, the model has layers 0 to {num_layers - 1}", field)
+        raise ConfigError(f"layer is {layer}, the model has layers 0 to {num_layers - 1}")
     return VectorEntry(path=str(path), layer=layer)

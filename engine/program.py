@@ -13,6 +13,7 @@ from .plan import Plan
 from .spec import FeatureEdit, SteeringSpec, VectorEdit
 
 MAX_VALUE = 1e15  # larger request values saturate here, see kernels.reference.MAX_COEFFICIENT
+MAX_FLOAT = torch.finfo(torch.float32).max
 _OPS = {"add": ADD, "set": SET, "scale": SCALE, "min": MIN, "max": MAX, "ablate": SET}
 
 
@@ -95,7 +96,10 @@ def _write_shift(column: Tensor, row: int, shift: Tensor | None) -> None:
 def compile_spec(
     spec: SteeringSpec, plan: Plan, saes: dict[str, SAE], vectors: dict[str, Tensor]
 ) -> dict[int, SiteProgram]:
-    """What `spec` does at each layer it touches; `spec` has passed `plan.check`."""
+    """What `spec` does at each layer it touches; `spec` has passed `plan.check`.
+
+    Edits go in an order of their own, because specs that differ in order alone share a row.
+    """
     sites: dict[int, SiteProgram] = {}
 
     def site_of(layer: int) -> SiteProgram:
@@ -107,25 +111,26 @@ def compile_spec(
     for name in plan.replaced_saes(spec):
         layer = plan.saes[name].layer
         site_of(layer).replace = plan.saes_at(layer).index(name) + 1
-    for name in dict.fromkeys([edit.sae for edit in spec.features]):
+    for name in sorted({edit.sae for edit in spec.features}):
         layer = plan.saes[name].layer
-        edits = [edit for edit in spec.features if edit.sae == name]
-        _add_features(site_of(layer), plan.saes_at(layer).index(name), edits, saes[name])
-    for vector in spec.vectors:
+        edits = sorted((edit for edit in spec.features if edit.sae == name), key=lambda edit: edit.id)
+        is_read = spec.read is not None and spec.read.sae == name
+        _add_features(site_of(layer), plan.saes_at(layer).index(name), edits, saes[name], is_read)
+    for vector in sorted(spec.vectors, key=VectorEdit.model_dump_json):
         _add_vector(site_of(plan.vectors[vector.name].layer), vector, vectors[vector.name])
     if spec.read is not None:
         layer = plan.saes[spec.read.sae].layer
         _add_read(site_of(layer), plan.saes_at(layer).index(spec.read.sae), spec)
     for site in sites.values():
         site.preserve = spec.norm == "preserve"
-        site.max_norm = spec.max_norm or float("inf")
+        site.max_norm = float("inf") if spec.max_norm is None else min(spec.max_norm, MAX_FLOAT)
     return sites
 
 
-def _add_features(site: SiteProgram, index: int, edits: list[FeatureEdit], sae: SAE) -> None:
-    """Unconditional additions become one vector (no encoder); beside any other edit they cost nothing more as edits,
-    and then the receipt can tell their activations."""
-    mergeable = sae.input_norm == "none" and not site.replace
+def _add_features(site: SiteProgram, index: int, edits: list[FeatureEdit], sae: SAE, is_read: bool) -> None:
+    """Unconditional additions become one vector (no encoder); beside any other edit, or under an SAE that is read, they
+    cost nothing more as edits, and then the receipt can tell their activations."""
+    mergeable = sae.input_norm == "none" and not site.replace and not is_read
     if mergeable and all(edit.op == "add" and edit.when is None for edit in edits):
         for edit in edits:
             raw, per_norm = _amount(edit, sae)

@@ -11,7 +11,7 @@ class SteeredModelState:
     """Mixed in before the ModelState that V2 would use anyway."""
 
     def __init__(self, vllm_config: Any, model: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(vllm_config, model, *args, **kwargs)
+        super().__init__(vllm_config, model, *args, **kwargs)  # type: ignore[call-arg]
         self.steering: Steering = model.tiller
 
     def add_request(self, req_index: int, new_req_data: Any) -> None:

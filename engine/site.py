@@ -11,7 +11,6 @@ from tiller.kernels.table import Needs, SiteTable
 
 from .program import SiteProgram
 
-
 HALF_LIMIT = torch.finfo(torch.float16).max / 2
 
 

@@ -2,18 +2,19 @@
 
 import hashlib
 import json
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from .errors import SpecError
 
 Unit = Literal["raw", "max_act", "norm"]
 NO_END = 2**31 - 1  # an open end; above any position that vLLM serves
-MAX_SPEC_BYTES = 1_000_000
+MAX_SPEC_CHARS = 1_000_000
 
 FeatureId = Annotated[int, Field(ge=0)]
+Position = Annotated[int, Field(ge=-NO_END, le=NO_END)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
 
@@ -33,18 +34,25 @@ class FeatureEdit(_Strict):
 
     id: FeatureId
     op: Literal["add", "set", "scale", "min", "max", "ablate"] = "add"
-    value: float | None = None
+    value: Annotated[float | None, Field(validate_default=True)] = None
     unit: Unit = "raw"
     sae: Name = "default"
     when: When | None = None
 
-    @model_validator(mode="after")
-    def _check(self) -> "FeatureEdit":
-        if (self.value is None) != (self.op == "ablate"):
-            raise ValueError(f"op {self.op!r} " + ("takes no value" if self.op == "ablate" else "needs a value"))
-        if self.op in ("scale", "ablate") and self.unit != "raw":
-            raise ValueError(f"op {self.op!r} has no unit; leave `unit` out")
-        return self
+    @field_validator("value")
+    @classmethod
+    def _check_value(cls, value: float | None, info: ValidationInfo) -> float | None:
+        op = info.data.get("op")
+        if (value is None) != (op == "ablate"):
+            raise ValueError(f"op {op!r} " + ("takes no value" if op == "ablate" else "needs a value"))
+        return value
+
+    @field_validator("unit")
+    @classmethod
+    def _check_unit(cls, unit: Unit, info: ValidationInfo) -> Unit:
+        if info.data.get("op") in ("scale", "ablate") and unit != "raw":
+            raise ValueError(f"op {info.data['op']!r} has no unit; leave `unit` out")
+        return unit
 
 
 class VectorEdit(_Strict):
@@ -52,21 +60,22 @@ class VectorEdit(_Strict):
 
     name: Name
     alpha: float
-    unit: Unit = "raw"
     mode: Literal["add", "orthogonal", "cap"] = "add"
+    unit: Unit = "raw"
 
-    @model_validator(mode="after")
-    def _check(self) -> "VectorEdit":
-        if self.mode == "orthogonal" and self.unit != "raw":
+    @field_validator("unit")
+    @classmethod
+    def _check_unit(cls, unit: Unit, info: ValidationInfo) -> Unit:
+        if info.data.get("mode") == "orthogonal" and unit != "raw":
             raise ValueError("mode 'orthogonal' scales by a pure number; leave `unit` out")
-        return self
+        return unit
 
 
 class Span(_Strict):
     """Token positions start <= position < end; negative ones count from the prompt's end."""
 
-    start: int = 0
-    end: int | None = None
+    start: Position = 0
+    end: Position | None = None
 
     @model_validator(mode="after")
     def _check(self) -> "Span":
@@ -103,18 +112,19 @@ class SteeringSpec(_Strict):
     error_term: bool = True
     norm: Literal["free", "preserve"] = "free"
     where: Literal["all", "prompt", "generated"] | Span = "all"
-    skip_first: Annotated[int, Field(ge=0)] = 0
+    skip_first: Annotated[int, Field(ge=0, le=NO_END)] = 0
     max_norm: Annotated[float, Field(gt=0)] | None = None
     read: Read | None = None
 
-    @model_validator(mode="after")
-    def _check(self) -> "SteeringSpec":
+    @field_validator("features")
+    @classmethod
+    def _check_features(cls, features: list[FeatureEdit]) -> list[FeatureEdit]:
         seen: set[tuple[str, int]] = set()
-        for edit in self.features:
+        for edit in features:
             if (edit.sae, edit.id) in seen:
                 raise ValueError(f"feature {edit.id} of SAE {edit.sae!r} is edited twice; merge the two edits")
             seen.add((edit.sae, edit.id))
-        return self
+        return features
 
     @property
     def edits_nothing(self) -> bool:
@@ -158,17 +168,27 @@ def parse_spec(given: Any, field: str = "steering") -> SteeringSpec:
     if isinstance(given, SteeringSpec):
         return given
     text = given if isinstance(given, str) else _dump(given, field)
-    if len(text) > MAX_SPEC_BYTES:
-        raise SpecError(f"{len(text)} characters given, at most {MAX_SPEC_BYTES} are allowed", field)
+    if len(text) > MAX_SPEC_CHARS:
+        raise SpecError(f"{len(text)} characters given, at most {MAX_SPEC_CHARS} are allowed", field)
     return _parse(text, field)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _parse(text: str, field: str) -> SteeringSpec:
     try:
-        return SteeringSpec.model_validate_json(text)
+        spec = SteeringSpec.model_validate_json(text)
     except ValidationError as error:
         raise _explain(error, field) from None
+    json.loads(text, object_pairs_hook=partial(_refuse_repeats, field))
+    return spec
+
+
+def _refuse_repeats(field: str, pairs: list[tuple[str, Any]]) -> None:
+    """JSON parsers disagree on which of two equal keys counts."""
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise SpecError(f"key {repeated!r} is given twice in one object", field)
 
 
 def _dump(given: Any, field: str) -> str:
@@ -184,19 +204,31 @@ def _explain(error: ValidationError, field: str) -> SpecError:
     errors = error.errors(include_url=False, include_context=False)
     # `where` is a word or an object: report the branch that the given value tried to be.
     first = next((e for e in errors if not (e["type"] == "literal_error" and isinstance(e["input"], dict))), errors[0])
-    path = field
-    for part in first["loc"]:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif part not in _UNION_BRANCHES:
-            path += f".{part}"
-    message = first["msg"].removeprefix("Value error, ")
+    loc = first["loc"]
+    if loc[:1] == ("where",):
+        loc = loc[:1] + loc[2:]  # pydantic names the branch, users don't
+    path = field + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
     given = repr(first["input"])
     shown = given if len(given) <= 80 else given[:77] + "..."
-    return SpecError(f"{message} (given: {shown})", path)
+    return SpecError(f"{_reason(first['type'], first['msg'], loc)} (given: {shown})", path)
 
 
-_UNION_BRANCHES = {"Span", "literal['all','prompt','generated']"}  # pydantic names the branch it tried; users don't
+def _reason(error_type: str, message: str, loc: tuple[int | str, ...]) -> str:
+    if error_type == "extra_forbidden":
+        owner = next((_OBJECTS[part] for part in reversed(loc[:-1]) if part in _OBJECTS), SteeringSpec)
+        return f"unknown key; allowed: {', '.join(owner.model_fields)}"
+    if error_type == "literal_error" and loc == ("where",):
+        return "must be 'all', 'prompt', 'generated' or {start, end}"
+    return message.removeprefix("Value error, ")
+
+
+_OBJECTS: dict[int | str, type[_Strict]] = {
+    "features": FeatureEdit,
+    "vectors": VectorEdit,
+    "when": When,
+    "where": Span,
+    "read": Read,
+}
 
 
 def _absolute(position: int | None, prompt_len: int) -> int:

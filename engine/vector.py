@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .errors import ConfigError
+
+MIN_NORM, MAX_NORM = 1e-12, 1e12  # outside, squares and products with large alphas leave float32
 
 
 def load_vector(path: str | Path) -> tuple[Tensor, int | None]:
@@ -24,6 +25,9 @@ def load_vector(path: str | Path) -> tuple[Tensor, int | None]:
     if len(tensors) != 1 or tensors[0].dim() != 1:
         raise ConfigError(f"vector file {path} holds {names}; it must hold one tensor of shape [d_model]")
     vector = tensors[0].float()
-    if not torch.isfinite(vector).all() or not vector.any():
-        raise ConfigError(f"vector file {path} holds zeros only, NaN or inf; a direction is needed")
+    norm = float(vector.norm())
+    if not MIN_NORM < norm < MAX_NORM:
+        raise ConfigError(f"vector file {path} has norm {norm:g}; a direction between {MIN_NORM:g} and {MAX_NORM:g} is needed")
+    if layer is not None and not layer.isdecimal():
+        raise ConfigError(f"vector file {path} says layer {layer!r} in its metadata, where a number is needed")
     return vector, None if layer is None else int(layer)

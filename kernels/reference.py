@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .sae import SAE
-from .table import CAP, MAX, MIN, ORTHOGONAL, SCALE, SET, ADD, EditTable, Needs, SiteTable
+from .table import ADD, CAP, MAX, MIN, ORTHOGONAL, SCALE, SET, EditTable, Needs, SiteTable
 
 # Coefficients and residuals saturate here, so that norms (sums of squares) stay finite in float32
 # and a huge request can't leave inf or NaN in KV blocks that other requests will get.
 MAX_COEFFICIENT = 1e15
 MAX_RESIDUAL = 1e16
+MIN_NORM = 1e-12  # least divisor of unit_norm, as in torch.nn.functional.normalize
 
 
 class Affine(NamedTuple):
@@ -42,7 +43,7 @@ def input_affine(x: Tensor, sae: SAE) -> Affine | None:
     if sae.input_norm == "none":
         return None
     if sae.input_norm == "unit_norm":
-        norm = x.norm(dim=-1, keepdim=True)
+        norm = x.norm(dim=-1, keepdim=True).clamp(min=MIN_NORM)
         return Affine(x.shape[-1] ** 0.5 / norm, torch.zeros_like(norm), norm / x.shape[-1] ** 0.5)
     std, mean = torch.std_mean(x, dim=-1, keepdim=True)
     return Affine(1.0 / (std + sae.norm_eps), mean, std)
@@ -57,15 +58,19 @@ def encode_pre(x: Tensor, sae: SAE) -> Tensor:
 
 
 def select_topk(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Values and ids [n, k] of the k largest of relu(pre); ties go to the lower id, as in a stable descending sort."""
+    """Values and ids [n, k] of the k largest of relu(pre), in the order of a stable descending sort: ties by lower id.
+
+    An entry of value 0 stands for no feature; its id means nothing.
+    """
     positive = pre.relu()
     if pre.is_cuda:  # no data-dependent branch: this may run under graph capture
         values, ids = positive.sort(dim=-1, descending=True, stable=True)
         return values[:, :k].contiguous(), ids[:, :k].contiguous()
     values, ids = positive.topk(k, dim=-1)
     least = values[:, -1:]
-    tied = (positive == least).sum(-1) > (values == least).sum(-1)
-    rows = (tied & (least[:, 0] > 0)).nonzero()[:, 0]
+    left_out = (positive == least).sum(-1) > (values == least).sum(-1)
+    repeated = ((values[:, 1:] == values[:, :-1]) & (values[:, 1:] > 0)).any(-1)
+    rows = (repeated | (left_out & (least[:, 0] > 0))).nonzero()[:, 0]
     if len(rows):
         order = positive[rows].sort(dim=-1, descending=True, stable=True)
         values[rows], ids[rows] = order.values[:, :k], order.indices[:, :k]
@@ -73,7 +78,7 @@ def select_topk(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def activate(pre: Tensor, sae: SAE, ids: Tensor | None = None) -> Tensor:
-    """f of an elementwise activation; `ids` (same shape as pre) says which feature each entry is, None means all in order."""
+    """f of an elementwise activation; `ids`, of pre's shape, says which feature each entry is, None means all in order."""
 
     def of(parameter: Tensor | None) -> Tensor:
         assert parameter is not None

@@ -1,7 +1,7 @@
 """A sparse autoencoder (SAE) in the one form that every op reads; knows nothing about files or engines."""
 
 from dataclasses import dataclass, fields, replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ InputNorm = Literal["none", "layer_norm", "unit_norm"]
 
 @dataclass(frozen=True, kw_only=True)
 class SAE:
-    """`pre = scale * (x @ W_enc.T - mean * W_enc.sum(1)) + b_enc`, `f = activation(pre)`, `decode(f) = f @ W_dec + b_dec`.
+    """`pre = scale * (x - mean) @ W_enc.T + b_enc`, `f = activation(pre)`, `decode(f) = f @ W_dec + b_dec`.
 
     `scale` and `mean` are 1 and 0 unless the dictionary normalises its input (`input_norm`); the decoder's output then
     goes back through the inverse, `std * decode(f) + mean` with `scale = 1 / (std + norm_eps)`.
@@ -57,7 +57,7 @@ class SAE:
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Self:
         """The same dictionary on `device`; `dtype` applies to W_enc and W_dec alone, everything else stays float32."""
-        moved = {}
+        moved: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor):

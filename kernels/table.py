@@ -1,4 +1,4 @@
-"""The programs of one steering site as fixed-size tensors: row 0 does nothing, every other row is one request's program.
+"""The programs of one steering site as fixed-size tensors: row 0 does nothing, each other row is one request's program.
 
 Allocated once, rewritten row by row; ops read them by a row index per token. Knows nothing about requests.
 """

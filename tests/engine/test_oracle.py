@@ -78,3 +78,8 @@ def test_special_forms(engines: Callable[..., Any], oracles: Callable[[str], Ora
 @pytest.mark.parametrize("architecture", ["LlamaForCausalLM", "Gemma2ForCausalLM", "StableLmForCausalLM"])
 def test_other_architectures(engines: Callable[..., Any], oracles: Callable[[str], Oracle], architecture: str) -> None:
     check_batch(engines(architecture), oracles(architecture), [*grid()[::5], *SPECIAL, None])
+
+
+def test_compiled(engines: Callable[..., Any], oracles: Callable[[str], Oracle]) -> None:
+    llm = engines(enforce_eager=False)
+    check_batch(llm, oracles("Qwen2ForCausalLM"), [*grid()[::3], *SPECIAL, None])

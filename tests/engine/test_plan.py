@@ -107,7 +107,10 @@ def test_replaced_saes(plan):
     assert replaced(features=features(1, sae="late")) == []
     assert replaced(error_term=False) == ["default"]
     assert replaced(error_term=False, features=features(1, 2, sae="late")) == ["late"]
-    assert Plan(saes={"only": entry(3)}).replaced_saes(parse_spec({"error_term": False})) == ["only"]
+    alone, several = Plan(saes={"only": entry(3)}), Plan(saes={"one": entry(3), "two": entry(4)})
+    assert alone.replaced_saes(parse_spec({"error_term": False})) == ["only"]
+    with pytest.raises(SpecError, match="unknown SAE 'default'; this engine has: one, two"):
+        several.check(parse_spec({"error_term": False}))
 
 
 def test_layers_and_their_saes(plan):

@@ -1,0 +1,30 @@
+# Each target makes .venv first, so that it works on a fresh machine.
+.PHONY: demo test lint bench demo-model clean
+.DELETE_ON_ERROR:
+
+ready := .venv/ready
+tiller := .venv/bin/tiller
+
+demo: $(ready)  ## steer the embedded model inside vLLM and show that it worked
+	$(tiller) demo --out runs/demo
+
+test: $(ready) lint  ## all tests, on both model runners
+	.ci/test
+
+lint: $(ready)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy engine evaluation
+	.venv/bin/mypy --explicit-package-bases kernels
+
+bench: $(ready)  ## what steering costs on this machine
+	.venv/bin/python bench/throughput.py
+
+demo-model: $(ready)  ## make the embedded model and SAE again, from nothing (about an hour on 2 cores)
+	.venv/bin/python -m tiller.evaluation.demo_model configs/demo
+
+$(ready): pyproject.toml .ci/setup
+	.ci/setup
+
+clean:
+	rm -rf .venv runs build *.egg-info

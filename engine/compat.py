@@ -174,8 +174,17 @@ def check_supported(vllm_config: Any) -> None:
     connector = getattr(vllm_config.kv_transfer_config, "kv_connector", None) or ""
     if connector.startswith(TOKEN_KEYED_CONNECTORS):
         reasons.append(f"KV connector {connector} keys blocks by tokens alone and would share steered ones")
+    mode = getattr(compilation.cudagraph_mode, "name", "NONE")
+    if runs_on_cuda() and mode != "NONE":
+        reasons.append(f"cudagraph_mode {mode} would replay one batch's steering for all")
     if reasons:
         raise UnsupportedError("this vLLM set-up can't be steered: " + "; ".join(reasons) + ". Turn it off.")
+
+
+def runs_on_cuda() -> bool:
+    from vllm.platforms import current_platform
+
+    return current_platform.is_cuda()
 
 
 def is_draft_model(vllm_config: Any) -> bool:

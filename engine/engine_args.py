@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from . import compat
 from .config import Config
 from .errors import ConfigError
 from .plan import PLAN_KEY, Plan
@@ -13,4 +14,8 @@ def steered_engine_args(config: Config, plan: Plan) -> dict[str, Any]:
     if PLAN_KEY in additional:
         raise ConfigError(f"additional_config.{PLAN_KEY} is ours; put SAEs and vectors in the config", "engine")
     additional[PLAN_KEY] = plan.model_dump(mode="json")
-    return {**config.engine, "model": config.resolve(config.model), "additional_config": additional}
+    arguments = {**config.engine, "model": config.resolve(config.model), "additional_config": additional}
+    if compat.runs_on_cuda() and not arguments.get("enforce_eager"):
+        # What the reference op does depends on the batch, so it can't be part of a captured graph.
+        arguments.setdefault("compilation_config", {"cudagraph_mode": "NONE"})
+    return arguments

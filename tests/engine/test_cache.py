@@ -10,6 +10,8 @@ from . import tiny
 from .oracle import check_output
 from .test_scheduler import greedy
 
+pytestmark = pytest.mark.runner
+
 BLOCK = tiny.ENGINE["block_size"]
 ALL = {"features": [{"id": 5, "op": "set", "value": 12.0}]}
 STRONGER = {"features": [{"id": 5, "op": "set", "value": 20.0}]}

@@ -24,10 +24,9 @@ HUGE: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.runner
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_huge_values_harm_nobody(
-    engines: Callable[..., Any], oracles: Callable[..., Any], dtype: str
-) -> None:
+def test_huge_values_harm_nobody(engines: Callable[..., Any], oracles: Callable[..., Any], dtype: str) -> None:
     """Neighbours in flight and requests that get the same KV blocks later answer as if they were alone."""
     llm = engines(num_gpu_blocks_override=17, max_num_seqs=8, dtype=dtype)
     prompts = [tiny.prompt(900 + index, 30) for index in range(8)]
@@ -80,6 +79,7 @@ def test_bad_specs_are_refused_by_name(engines: Callable[..., Any], spec: Any, f
     assert isinstance(caught.value, TillerError) and isinstance(caught.value, ValueError)
 
 
+@pytest.mark.runner
 def test_bad_specs_are_refused_at_vllms_own_door(engines: Callable[..., Any], oracles: Callable[..., Any]) -> None:
     """Callers who use vLLM's API with `extra_args` get the same check, as vLLM's own error; the engine serves on."""
     from vllm.exceptions import VLLMValidationError
@@ -108,6 +108,7 @@ def test_beam_search_is_refused(engines: Callable[..., Any]) -> None:
         engines().beam_search([tiny.prompt(1, 5)])
 
 
+@pytest.mark.runner
 def test_edits_without_effect_are_bit_identical(engines: Callable[..., Any]) -> None:
     """Zero strength, scale 1, an open clamp, reading: rows whose x' equals x are not written at all."""
     llm = engines()
@@ -131,6 +132,7 @@ def test_edits_without_effect_are_bit_identical(engines: Callable[..., Any]) -> 
         assert logprobs(again) == logprobs(plain), spec
 
 
+@pytest.mark.runner
 def test_rows_are_freed(engines: Callable[..., Any]) -> None:
     llm = engines()
     specs = [{"features": [{"id": i, "value": 1.0}]} for i in range(60)]

@@ -10,6 +10,8 @@ from vllm import SamplingParams
 from . import tiny
 from .oracle import Oracle, check_output
 
+pytestmark = pytest.mark.runner
+
 OPS: list[dict[str, Any]] = [
     {"op": "add", "value": 9.0},
     {"op": "set", "value": 12.0},
@@ -27,9 +29,7 @@ def grid() -> list[dict[str, Any]]:
     cases = []
     for index, (op, keep, where, sae) in enumerate(itertools.product(OPS, (True, False), WHERE, SAES)):
         ids = [(index * 7 + step) % tiny.D_SAE for step in (0, 31, 62)]
-        cases.append(
-            {"features": [{**op, "id": i, "sae": sae} for i in ids], "error_term": keep, "where": where}
-        )
+        cases.append({"features": [{**op, "id": i, "sae": sae} for i in ids], "error_term": keep, "where": where})
     return cases
 
 
@@ -52,7 +52,12 @@ SPECIAL: list[dict[str, Any]] = [
     {"vectors": [{"name": "left", "alpha": 1.5}]},
     {"vectors": [{"name": "left", "alpha": 0.2, "unit": "norm"}, {"name": "right", "alpha": -1.0}]},
     {"vectors": [{"name": "left", "alpha": 0.0, "mode": "orthogonal"}]},
-    {"vectors": [{"name": "left", "alpha": -2.0, "mode": "orthogonal"}, {"name": "right", "alpha": 0.1, "mode": "cap"}]},
+    {
+        "vectors": [
+            {"name": "left", "alpha": -2.0, "mode": "orthogonal"},
+            {"name": "right", "alpha": 0.1, "mode": "cap"},
+        ]
+    },
     {"vectors": [{"name": "left", "alpha": 0.05, "mode": "cap", "unit": "norm"}], "where": "generated"},
     {"vectors": [{"name": "left", "alpha": 1.5}], "features": [{"id": 3, "value": 7.0}], "error_term": False},
 ]

@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from vllm import SamplingParams
 from vllm.sampling_params import RequestOutputKind
 
 from . import tiny
 from .oracle import check_output
+
+pytestmark = pytest.mark.runner
 
 SPECS: list[dict[str, Any] | None] = [
     {"features": [{"id": 5, "value": 9.0}]},

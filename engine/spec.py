@@ -12,6 +12,7 @@ from .errors import SpecError
 Unit = Literal["raw", "max_act", "norm"]
 NO_END = 2**31 - 1  # an open end; above any position that vLLM serves
 MAX_SPEC_CHARS = 1_000_000
+MAX_CACHED_CHARS = 4_000  # of a spec whose parsed form is kept, since the scheduler asks for it once a block
 
 FeatureId = Annotated[int, Field(ge=0)]
 Position = Annotated[int, Field(ge=-NO_END, le=NO_END)]
@@ -147,7 +148,7 @@ class SteeringSpec(_Strict):
 
     @cached_property
     def digest(self) -> str:
-        """Hash of what the spec does to a steered token; equal for specs that differ only in `where`, `read` or order."""
+        """Hash of what the spec does to a token; equal for specs that differ only in `where`, `read` or order."""
         body = self.model_dump(include={"features", "vectors", "error_term", "norm", "max_norm"})
         body["features"].sort(key=lambda edit: (edit["sae"], edit["id"]))
         body["vectors"].sort(key=lambda edit: json.dumps(edit, sort_keys=True))
@@ -170,10 +171,14 @@ def parse_spec(given: Any, field: str = "steering") -> SteeringSpec:
     text = given if isinstance(given, str) else _dump(given, field)
     if len(text) > MAX_SPEC_CHARS:
         raise SpecError(f"{len(text)} characters given, at most {MAX_SPEC_CHARS} are allowed", field)
+    return _parse_cached(text, field) if len(text) <= MAX_CACHED_CHARS else _parse(text, field)
+
+
+@lru_cache(maxsize=4096)
+def _parse_cached(text: str, field: str) -> SteeringSpec:
     return _parse(text, field)
 
 
-@lru_cache(maxsize=1024)
 def _parse(text: str, field: str) -> SteeringSpec:
     try:
         spec = SteeringSpec.model_validate_json(text)
@@ -193,7 +198,7 @@ def _refuse_repeats(field: str, pairs: list[tuple[str, Any]]) -> None:
 
 def _dump(given: Any, field: str) -> str:
     if not isinstance(given, dict):
-        raise SpecError(f"{type(given).__name__} given; pass an object such as {{'features': [...]}} or its JSON", field)
+        raise SpecError(f"{type(given).__name__} given; pass an object like {{'features': [...]}} or its JSON", field)
     try:
         return json.dumps(given, sort_keys=True)
     except (TypeError, ValueError, RecursionError) as error:

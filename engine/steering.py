@@ -52,7 +52,9 @@ class Record:
 class Steering(nn.Module):
     """All steering state of one model in one worker."""
 
-    def __init__(self, plan: Plan, saes: dict[str, SAE], vectors: dict[str, Tensor], d_model: int, max_num_seqs: int) -> None:
+    def __init__(
+        self, plan: Plan, saes: dict[str, SAE], vectors: dict[str, Tensor], d_model: int, max_num_seqs: int
+    ) -> None:
         super().__init__()
         self.plan, self.saes, self.vectors = plan, saes, vectors
         limits = (plan.max_edits, plan.max_projections)
@@ -84,9 +86,9 @@ class Steering(nn.Module):
             return
         self.release(req_id)
         scope = spec.scope(prompt_len)
+        programs = self._compiled(spec)
         row, fresh = self.rows.acquire(spec.program_key)
         if fresh:
-            programs = self._compiled(spec)
             for site in self.site_list():
                 site.write_row(row, programs.get(site.layer))
         record = self._record(req_id, (extra_args or {}).get(ID_KEY), Record(spec, scope, num_computed))
@@ -113,7 +115,11 @@ class Steering(nn.Module):
         starts, ends = query_start_loc[owners[:, 0]], query_start_loc[owners[:, 0] + 1]
         lengths = ends - starts
         owner = np.repeat(np.arange(len(owners)), lengths)
-        token = np.arange(int(lengths.sum())) - np.repeat(np.cumsum(lengths) - lengths, lengths) + np.repeat(starts, lengths)
+        token = (
+            np.arange(int(lengths.sum()))
+            - np.repeat(np.cumsum(lengths) - lengths, lengths)
+            + np.repeat(starts, lengths)
+        )
         position = positions.cpu().numpy()[token]
         inside = (position >= owners[owner, 2]) & (position < owners[owner, 3])
         if not inside.any():

@@ -1,4 +1,4 @@
-"""Steering vectors on disk: a safetensors file with one tensor [d_model] and, in its metadata, the layer it belongs to."""
+"""Steering vectors on disk: a safetensors file with one tensor [d_model] and, in its metadata, the layer it is for."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def load_vector(path: str | Path) -> tuple[Tensor, int | None]:
     vector = tensors[0].float()
     norm = float(vector.norm())
     if not MIN_NORM < norm < MAX_NORM:
-        raise ConfigError(f"vector file {path} has norm {norm:g}; a direction between {MIN_NORM:g} and {MAX_NORM:g} is needed")
+        raise ConfigError(f"vector file {path} has norm {norm:g}; between {MIN_NORM:g} and {MAX_NORM:g} is needed")
     if layer is not None and not layer.isdecimal():
         raise ConfigError(f"vector file {path} says layer {layer!r} in its metadata, where a number is needed")
     return vector, None if layer is None else int(layer)

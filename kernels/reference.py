@@ -1,5 +1,5 @@
-"""The steering mathematics in plain torch, float32 inside: the CPU path, the oracle of the tests and the baseline of the
-benchmarks. Knows nothing about requests, layers or vLLM.
+"""The steering mathematics in plain torch, float32 inside: the CPU path, the oracle of the tests and the baseline of
+the benchmarks. Knows nothing about requests, layers or vLLM.
 
 Shapes: n tokens, d = d_model, F = d_sae, E = edits per row, P = projections per row.
 """
@@ -21,7 +21,7 @@ MIN_NORM = 1e-12  # least divisor of unit_norm, as in torch.nn.functional.normal
 
 
 class Affine(NamedTuple):
-    """Per-token input normalisation: the encoder reads `scale * (x - mean)`, what it decodes means `std * out + mean`."""
+    """Per-token input normalisation: the encoder reads `scale * (x - mean)`, the decoded means `std * out + mean`."""
 
     scale: Tensor  # [n, 1]
     mean: Tensor  # [n, 1]
@@ -78,7 +78,7 @@ def select_topk(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def activate(pre: Tensor, sae: SAE, ids: Tensor | None = None) -> Tensor:
-    """f of an elementwise activation; `ids`, of pre's shape, says which feature each entry is, None means all in order."""
+    """f of an elementwise activation; `ids`, of pre's shape, says which feature each entry is, None: all in order."""
 
     def of(parameter: Tensor | None) -> Tensor:
         assert parameter is not None

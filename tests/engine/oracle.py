@@ -83,11 +83,14 @@ def steer_token(x: Tensor, spec: dict[str, Any], saes: dict[str, OracleSAE], vec
         v = vectors[edit["name"]]
         unit, alpha = v / v.norm(), edit["alpha"] * amount[edit.get("unit", "raw")]
         along = x @ unit
-        delta = delta + {
-            "add": alpha * v,
-            "orthogonal": (alpha - 1) * along * unit,
-            "cap": (torch.minimum(along, torch.as_tensor(alpha).double()) - along) * unit,
-        }[edit.get("mode", "add")]
+        delta = (
+            delta
+            + {
+                "add": alpha * v,
+                "orthogonal": (alpha - 1) * along * unit,
+                "cap": (torch.minimum(along, torch.as_tensor(alpha).double()) - along) * unit,
+            }[edit.get("mode", "add")]
+        )
     out = base + delta
     return out * norm / out.norm() if spec.get("norm") == "preserve" else out
 

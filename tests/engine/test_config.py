@@ -23,7 +23,9 @@ D_MODEL, D_SAE, NUM_LAYERS = 16, 64, 4
 def folder(tmp_path):
     """A config's folder: a model of 4 layers and width 16, an SAE and a vector that fit it."""
     shape = {"hidden_size": D_MODEL, "num_hidden_layers": NUM_LAYERS, "num_attention_heads": 2, "intermediate_size": 32}
-    write.write_json(tmp_path / "model/config.json", {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], **shape})
+    write.write_json(
+        tmp_path / "model/config.json", {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], **shape}
+    )
     write.write_sparsify(tmp_path / "sae", D_MODEL, D_SAE)
     save_file({"v": torch.ones(D_MODEL)}, tmp_path / "french.safetensors", metadata={"layer": "2"})
     return tmp_path
@@ -39,8 +41,6 @@ def load(folder, content):
     return load_config(folder / "config.yaml")
 
 
-# --- the file
-
 WARM = {"features": [{"id": 5, "value": 4.0}]}
 BAD_FILES = {
     "unknown key": (body(layers=3), "layers: unknown key; allowed: model, saes, vectors, profiles, engine"),
@@ -48,7 +48,10 @@ BAD_FILES = {
         body(saes={"default": {"path": "sae", "hook": 3}}),
         "saes.default.hook: unknown key; allowed: path, subfolder, layer, activation",
     ),
-    "unknown vector key": (body(vectors={"v": {"path": "p", "scale": 3}}), "vectors.v.scale: unknown key; allowed: path, layer"),
+    "unknown vector key": (
+        body(vectors={"v": {"path": "p", "scale": 3}}),
+        "vectors.v.scale: unknown key; allowed: path, layer",
+    ),
     "no model": ({"saes": {}}, "model: Field required"),
     "model a number": (body(model=7), "model: "),
     "SAE without path": (body(saes={"default": {"layer": 3}}), "saes.default.path: Field required"),
@@ -62,7 +65,7 @@ BAD_FILES = {
     "a list": ("- model", "must hold a mapping with at least `model`"),
     "empty": ("", "must hold a mapping"),
     "no YAML": ("model: [", "is not YAML"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("content", "message"), BAD_FILES.values(), ids=BAD_FILES.keys())
@@ -79,7 +82,9 @@ def test_binary_file_is_no_config(tmp_path):
 
 
 def test_missing_config_lists_the_shipped_ones(tmp_path):
-    with pytest.raises(ConfigError, match="no config 'nowhere'; give a YAML file or one of: " + ", ".join(shipped_configs())):
+    with pytest.raises(
+        ConfigError, match="no config 'nowhere'; give a YAML file or one of: " + ", ".join(shipped_configs())
+    ):
         load_config("nowhere")
     with pytest.raises(ConfigError, match="no config"):
         load_config(tmp_path)
@@ -116,9 +121,6 @@ def test_shipped_configs_load(name):
     assert load_config(name).model
 
 
-# --- the plan
-
-
 def test_plan_of_a_config(folder):
     plan = make_plan(load(folder, body(profiles={"warm": WARM})))
     assert plan.layers == [1, 2]
@@ -150,50 +152,100 @@ BAD_PLANS = {
     # what is wrong, the error, its field, part of its message
     "SAE of another width": (
         lambda f: write.write_sparsify(f / "wide", 32, D_SAE) and {"saes": {"default": {"path": "wide", "layer": 1}}},
-        SAEFormatError, "saes.default", "is for a residual stream of width 32, the model's is 16",
+        SAEFormatError,
+        "saes.default",
+        "is for a residual stream of width 32, the model's is 16",
     ),
     "SAE past the last layer": (
         lambda f: {"saes": {"default": {"path": "sae", "layer": 4}}},
-        SAEFormatError, "saes.default", "layer is 4, the model has layers 0 to 3",
+        SAEFormatError,
+        "saes.default",
+        "layer is 4, the model has layers 0 to 3",
     ),
     "SAE without a layer": (lambda f: {"saes": {"s": {"path": "sae"}}}, ConfigError, "saes.s", "give `layer`"),
     "SAE missing": (lambda f: {"saes": {"s": {"path": str(f / "no"), "layer": 1}}}, SAEFormatError, "saes.s", "no"),
     "SAE of another activation": (
         lambda f: {"saes": {"s": {"path": "sae", "layer": 1, "activation": "threshold"}}},
-        SAEFormatError, "saes.s", "stores no threshold",
+        SAEFormatError,
+        "saes.s",
+        "stores no threshold",
     ),
-    "vector missing": (lambda f: {"vectors": {"v": "no.safetensors"}}, ConfigError, "vectors.v", "no.safetensors can't be read"),
+    "vector missing": (
+        lambda f: {"vectors": {"v": "no.safetensors"}},
+        ConfigError,
+        "vectors.v",
+        "no.safetensors can't be read",
+    ),
     "vector a folder": (lambda f: {"vectors": {"v": "sae"}}, ConfigError, "vectors.v", "can't be read"),
     "vector of another width": (
-        lambda f: vector_file(f, v=torch.ones(8)), ConfigError, "vectors.bad", "has 8 entries, the model's residual stream has 16",
+        lambda f: vector_file(f, v=torch.ones(8)),
+        ConfigError,
+        "vectors.bad",
+        "has 8 entries, the model's residual stream has 16",
     ),
     "vector past the last layer": (
         lambda f: {"vectors": {"v": {"path": "french.safetensors", "layer": 9}}},
-        ConfigError, "vectors.v", "layer is 9, the model has layers 0 to 3",
+        ConfigError,
+        "vectors.v",
+        "layer is 9, the model has layers 0 to 3",
     ),
     "vector without a layer": (
-        lambda f: vector_file(f, v=torch.ones(16)) | {"saes": {}}, ConfigError, "vectors.bad", "give `layer`",
+        lambda f: vector_file(f, v=torch.ones(16)) | {"saes": {}},
+        ConfigError,
+        "vectors.bad",
+        "give `layer`",
     ),
-    "vector of zeros": (lambda f: vector_file(f, v=torch.zeros(16)), ConfigError, "vectors.bad", "has norm 0; a direction between 1e-12 and 1e+12"),
-    "vector with NaN": (lambda f: vector_file(f, v=torch.full((16,), torch.nan)), ConfigError, "vectors.bad", "has norm nan"),
-    "vector too long to square": (lambda f: vector_file(f, v=torch.full((16,), 1e30)), ConfigError, "vectors.bad", "has norm"),
-    "vector too short to square": (lambda f: vector_file(f, v=torch.full((16,), 1e-30)), ConfigError, "vectors.bad", "has norm"),
+    "vector of zeros": (
+        lambda f: vector_file(f, v=torch.zeros(16)),
+        ConfigError,
+        "vectors.bad",
+        "has norm 0; between 1e-12 and 1e+12",
+    ),
+    "vector with NaN": (
+        lambda f: vector_file(f, v=torch.full((16,), torch.nan)),
+        ConfigError,
+        "vectors.bad",
+        "has norm nan",
+    ),
+    "vector too long to square": (
+        lambda f: vector_file(f, v=torch.full((16,), 1e30)),
+        ConfigError,
+        "vectors.bad",
+        "has norm",
+    ),
+    "vector too short to square": (
+        lambda f: vector_file(f, v=torch.full((16,), 1e-30)),
+        ConfigError,
+        "vectors.bad",
+        "has norm",
+    ),
     "vector a matrix": (lambda f: vector_file(f, v=torch.ones(2, 16)), ConfigError, "vectors.bad", "[d_model]"),
-    "two vectors": (lambda f: vector_file(f, a=torch.ones(16), b=torch.ones(16)), ConfigError, "vectors.bad", "['a', 'b']"),
+    "two vectors": (
+        lambda f: vector_file(f, a=torch.ones(16), b=torch.ones(16)),
+        ConfigError,
+        "vectors.bad",
+        "['a', 'b']",
+    ),
     "model missing": (lambda f: {"model": str(f / "nowhere")}, ConfigError, "model", "can't be read"),
     "profile out of range": (
         lambda f: {"profiles": {"far": {"features": [{"id": D_SAE, "value": 1}]}}},
-        SpecError, "profiles.far.features[0].id", "0 to 63",
+        SpecError,
+        "profiles.far.features[0].id",
+        "0 to 63",
     ),
     "profile of an unknown SAE": (
         lambda f: {"profiles": {"far": {"features": [{"id": 1, "value": 1, "sae": "x"}]}}},
-        SpecError, "profiles.far.features[0].sae", "this engine has: default",
+        SpecError,
+        "profiles.far.features[0].sae",
+        "this engine has: default",
     ),
     "profile of an unknown vector": (
         lambda f: {"profiles": {"far": {"vectors": [{"name": "x", "alpha": 1}]}}},
-        SpecError, "profiles.far.vectors[0].name", "this engine has: french",
+        SpecError,
+        "profiles.far.vectors[0].name",
+        "this engine has: french",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("change", "error", "field", "message"), BAD_PLANS.values(), ids=BAD_PLANS.keys())

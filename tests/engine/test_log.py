@@ -86,7 +86,9 @@ def test_steps_of_different_widths_are_padded():
 
 
 STEPS = st.lists(
-    st.lists(st.tuples(st.integers(1, 3), st.integers(0, 5)), max_size=6, unique=True).map(sorted), min_size=1, max_size=6
+    st.lists(st.tuples(st.integers(1, 3), st.integers(0, 5)), max_size=6, unique=True).map(sorted),
+    min_size=1,
+    max_size=6,
 )
 
 

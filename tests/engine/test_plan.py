@@ -20,7 +20,9 @@ def entry(layer, path="/saes/a", d_sae=100):
 @pytest.fixture
 def plan():
     saes = {"default": entry(3), "twin": entry(3, "/saes/twin"), "late": entry(7, "/saes/late", d_sae=50)}
-    return Plan(saes=saes, vectors={"french": VectorEntry(path="/v/french", layer=5)}, max_edits=4, max_projections=2, max_top=9)
+    return Plan(
+        saes=saes, vectors={"french": VectorEntry(path="/v/french", layer=5)}, max_edits=4, max_projections=2, max_top=9
+    )
 
 
 def features(*ids, **keys):
@@ -35,8 +37,16 @@ REFUSED = {
     "id huge": ({"features": features(2**70)}, "features[0].id", "out of range"),
     "many edits": ({"features": features(1, 2, 3, 4, 5)}, "features", "5 edits given, at most 4"),
     "maximum unknown": ({"features": features(1, unit="max_act")}, "features[0].unit", "features calibrate"),
-    "vector unknown": ({"vectors": [{"name": "x", "alpha": 1}]}, "vectors[0].name", "unknown vector 'x'; this engine has: french"),
-    "vector unit": ({"vectors": [{"name": "french", "alpha": 1, "unit": "max_act"}]}, "vectors[0].unit", "use 'raw' or 'norm'"),
+    "vector unknown": (
+        {"vectors": [{"name": "x", "alpha": 1}]},
+        "vectors[0].name",
+        "unknown vector 'x'; this engine has: french",
+    ),
+    "vector unit": (
+        {"vectors": [{"name": "french", "alpha": 1, "unit": "max_act"}]},
+        "vectors[0].unit",
+        "use 'raw' or 'norm'",
+    ),
     "many projections": (
         {"vectors": [{"name": "french", "alpha": 1, "mode": "cap"}] * 3},
         "vectors",
@@ -55,7 +65,7 @@ REFUSED = {
         "error_term",
         "two SAEs of the same layer are edited",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("body", "field", "message"), REFUSED.values(), ids=REFUSED.keys())

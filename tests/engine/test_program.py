@@ -1,4 +1,6 @@
-"""From a spec to table rows to x': compile_spec, SiteProgram.write and the reference op together against the formulas."""
+"""From a spec to table rows to x': compile_spec, SiteProgram.write and the reference op against the formulas."""
+
+import itertools
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from tiller.engine.site import Batch, Site
 from tiller.engine.spec import parse_spec
 from tiller.kernels.reference import encode, steer
 from tiller.kernels.sae import SAE
-from tiller.kernels.table import SiteTable
+from tiller.kernels.table import Needs, SiteTable
 
 from ..formulas import Edit, Program, Vector, make_sae, steer_token  # noqa: TID252
 
@@ -49,14 +51,14 @@ def new_table(layer):
     return SiteTable.allocate(3, D_MODEL, len(saes_at(layer)), MAX_EDITS, MAX_PROJECTIONS)
 
 
-def steered(body, layer=LAYER, x=X, table=None):
-    """x' under `body`, written to row 2 of `table`."""
+def steered(body, layer=LAYER, x=X, table=None, needs=None):
+    """x' under `body`, written to row 2 of `table`; `needs` are those of the row unless a wider batch is asked for."""
     site = compiled(body).get(layer)
     if site is None:
         return x
     table = table or new_table(layer)
     site.write(table, 2)
-    return steer(x, torch.full((len(x),), 2), table, saes_at(layer), site.needs).x
+    return steer(x, torch.full((len(x),), 2), table, saes_at(layer), needs or site.needs).x
 
 
 def by_formulas(body, layer=LAYER, x=X):
@@ -147,10 +149,13 @@ def test_any_spec_does_what_its_formulas_say(layer, body):
 @settings(max_examples=60)
 @given(before=st.lists(bodies(), min_size=1, max_size=3), body=bodies())
 def test_a_rewritten_row_forgets_what_it_held(before, body):
+    """Also where another row of the batch has more edits and projections than this one."""
+    every = (True,) * 3
+    widest = Needs(True, MAX_PROJECTIONS, (MAX_EDITS,) * 3, every, every, (0,) * 3, True, True)
     used = new_table(LAYER)
     for earlier in before:
         steered(earlier, table=used)
-    assert torch.equal(steered(body, table=used), steered(body))
+    assert torch.equal(steered(body, table=used, needs=widest), steered(body, needs=widest))
 
 
 @settings(max_examples=60)
@@ -169,9 +174,13 @@ def test_the_order_of_edits_changes_no_bit(body, data):
         assert [list(edits) for edits in site.edits] == [list(edits) for edits in compiled(again)[layer].edits]
 
 
-# --- which work is skipped
-
 ADDS = [{"id": 1, "value": 2.0}, {"id": 2, "value": -1.0, "unit": "norm"}, {"id": 3, "value": 0.5, "unit": "max_act"}]
+
+
+def test_the_order_of_vectors_changes_no_bit_of_their_sum():
+    vectors = [{"name": name, "alpha": alpha} for name, alpha in [("v0", 0.1), ("v1", 0.3), ("v0", 0.7), ("v1", -1.3)]]
+    sums = [compiled({"vectors": list(order)})[LAYER].shift for order in itertools.permutations(vectors)]
+    assert all(torch.equal(sums[0], other) for other in sums)
 
 
 def test_unconditional_additions_need_no_encoder():
@@ -248,8 +257,6 @@ def test_read_additions_report_what_they_added():
     torch.testing.assert_close(result.after[0][:, 0], f + 4.0)
 
 
-# --- numbers that JSON allows and float32 does not
-
 HUGE = [1e38, -1e38, 1e300, -1e300, 5e-324]
 
 
@@ -294,7 +301,9 @@ def test_no_request_leaves_inf_or_nan_behind(body, dtype, value):
 @pytest.mark.parametrize("value", [1e38, 1e300, 1e-30])
 def test_bounds_beyond_float32_are_bounds(value):
     edit = {"id": 1, "op": "set", "value": 2.0}
-    assert torch.equal(steered({"features": [edit], "max_norm": value}), X if value < 1 else steered({"features": [edit]}))
+    assert torch.equal(
+        steered({"features": [edit], "max_norm": value}), X if value < 1 else steered({"features": [edit]})
+    )
     gated = {"features": [{**edit, "when": {"feature": 1, "above": value}}]}
     torch.testing.assert_close(steered(gated), by_formulas(gated))
     opened = {"features": [{**edit, "when": {"feature": 1, "above": -value}}]}

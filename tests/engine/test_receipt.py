@@ -67,9 +67,8 @@ class Request:
 
     def _top(self, positions, num):
         f = torch.tensor([[activation(i, p) for i in range(D_SAE)] for p in positions])
-        return f.sort(dim=-1, descending=True, stable=True).values[:, :num], f.sort(
-            dim=-1, descending=True, stable=True
-        ).indices[:, :num]
+        values, ids = f.sort(dim=-1, descending=True, stable=True)
+        return values[:, :num], ids[:, :num]
 
     def receipt(self, num_fed):
         columns = self.log.take({RECORD}).get(RECORD, {})
@@ -230,8 +229,6 @@ def test_reads_of_nothing_computed():
         read = request.receipt(num_fed=6)["read"]
         assert read["features"] == {"2": nothing} and read["top"] == []
 
-
-# --- any course of events
 
 WHERE = st.sampled_from(["all", "prompt", "generated"]) | st.builds(
     lambda start, length: {"start": start, "end": start + length}, st.integers(0, 9), st.integers(1, 9)

@@ -1,4 +1,4 @@
-"""Every bad `steering` object is refused with the field, what was given and what is allowed; good ones mean what they say."""
+"""A bad `steering` object is refused with its field, what was given and what is allowed; a good one means what it says."""
 
 import json
 import random
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiller.engine.errors import SpecError, TillerError
-from tiller.engine.spec import NO_END, SteeringSpec, parse_spec
+from tiller.engine.spec import MAX_SPEC_CHARS, NO_END, SteeringSpec, parse_spec
 
 ADD = {"id": 5, "value": 1.0}
 FEATURE_KEYS = "id, op, value, unit, sae, when"
@@ -25,7 +25,11 @@ def vector(**keys):
 REFUSED = {
     # given, field, part of the message
     "unknown key": ({"strength": 4}, "steering.strength", "unknown key; allowed: features, vectors, error_term, norm"),
-    "unknown edit key": (feature(value=1, valeu=2), "steering.features[0].valeu", f"unknown key; allowed: {FEATURE_KEYS}"),
+    "unknown edit key": (
+        feature(value=1, valeu=2),
+        "steering.features[0].valeu",
+        f"unknown key; allowed: {FEATURE_KEYS}",
+    ),
     "unknown vector key": (vector(strength=2), "steering.vectors[0].strength", "name, alpha, mode, unit"),
     "unknown when key": (
         feature(value=1, when={"feature": 1, "below": 2}),
@@ -54,7 +58,11 @@ REFUSED = {
     "scale with unit": (feature(op="scale", value=2, unit="norm"), "steering.features[0].unit", "'scale' has no unit"),
     "ablate with unit": (feature(op="ablate", unit="max_act"), "steering.features[0].unit", "'ablate' has no unit"),
     "unit unknown": (feature(value=1, unit="std"), "steering.features[0].unit", "'raw', 'max_act' or 'norm'"),
-    "sae not a name": (feature(value=1, sae="../../etc"), "steering.features[0].sae", "should match pattern '^[A-Za-z0-9._-]{1,64}$'"),
+    "sae not a name": (
+        feature(value=1, sae="../../etc"),
+        "steering.features[0].sae",
+        "should match pattern '^[A-Za-z0-9._-]{1,64}$'",
+    ),
     "when a number": (feature(value=1, when=3), "steering.features[0].when", "object"),
     "when without feature": (feature(value=1, when={}), "steering.features[0].when.feature", "required"),
     "above inf": (feature(value=1, when={"feature": 1, "above": 1e999}), "steering.features[0].when.above", "finite"),
@@ -62,7 +70,11 @@ REFUSED = {
     "feature a number": ({"features": [5]}, "steering.features[0]", "object (given: 5)"),
     "feature twice": ({"features": [ADD, ADD]}, "steering.features", "feature 5 of SAE 'default' is edited twice"),
     "name unicode": (vector(name="français"), "steering.vectors[0].name", "(given: 'français')"),
-    "name with newline": (vector(name="french\n"), "steering.vectors[0].name", "should match pattern '^[A-Za-z0-9._-]{1,64}$'"),
+    "name with newline": (
+        vector(name="french\n"),
+        "steering.vectors[0].name",
+        "should match pattern '^[A-Za-z0-9._-]{1,64}$'",
+    ),
     "name empty": (vector(name=""), "steering.vectors[0].name", "should match pattern '^[A-Za-z0-9._-]{1,64}$'"),
     "name too long": (vector(name="x" * 65), "steering.vectors[0].name", "{1,64}"),
     "alpha missing": ({"vectors": [{"name": "french"}]}, "steering.vectors[0].alpha", "required"),
@@ -98,7 +110,11 @@ REFUSED = {
     "deep nesting inside": ('{"features":' + "[" * 150 + "]" * 150 + "}", "steering.features[0]", "object"),
     "not JSON": ({"features": {5}}, "steering", "not expressible as JSON"),
     "keys of two types": ({1: 2, "norm": "free"}, "steering", "not expressible as JSON"),
-    "2 MB of text": (json.dumps({"features": [ADD], "x": "y" * 2_000_000}), "steering", "at most 100000 are allowed"),
+    "2 MB of text": (
+        json.dumps({"features": [ADD], "x": "y" * 2_000_000}),
+        "steering",
+        f"at most {MAX_SPEC_CHARS} are allowed",
+    ),
     "2 MB of edits": ({"features": [{"id": i, "value": 1} for i in range(100_000)]}, "steering", "are allowed"),
     "key twice": ('{"features": [{"id": 5, "value": 4.0, "value": 9.0}]}', "steering", "key 'value' is given twice"),
     "top key twice": ('{"norm": "free", "norm": "preserve"}', "steering", "key 'norm' is given twice"),
@@ -157,8 +173,6 @@ def test_what_is_not_idle():
     for body in [{"error_term": False}, {"features": [ADD]}, {"vectors": [{"name": "v", "alpha": 0.0}]}]:
         assert not parse_spec(body).edits_nothing and not parse_spec(body).idle
 
-
-# --- digest
 
 BASE = {
     "features": [ADD, {"id": 6, "op": "set", "value": 2.0, "when": {"feature": 1, "above": 0.5}}],
@@ -229,10 +243,10 @@ def test_rows_are_shared_only_where_the_reads_agree():
     assert read.program_key == parse_spec({**BASE, "read": {"features": [5]}, "where": "prompt"}).program_key
 
 
-# --- scope
-
 POSITION = st.integers(-12, 12)
-WHERE = st.sampled_from(["all", "prompt", "generated"]) | st.fixed_dictionaries({}, optional={"start": POSITION, "end": POSITION})
+WHERE = st.sampled_from(["all", "prompt", "generated"]) | st.fixed_dictionaries(
+    {}, optional={"start": POSITION, "end": POSITION}
+)
 
 
 def covered(where, skip_first, prompt_len, num_tokens):
@@ -254,7 +268,13 @@ def covered(where, skip_first, prompt_len, num_tokens):
     return [p for p in found if p >= skip_first]
 
 
-@given(where=WHERE, skip_first=st.integers(0, 10), prompt_len=st.integers(1, 10), generated=st.integers(0, 10), start=POSITION)
+@given(
+    where=WHERE,
+    skip_first=st.integers(0, 10),
+    prompt_len=st.integers(1, 10),
+    generated=st.integers(0, 10),
+    start=POSITION,
+)
 def test_scope_is_the_positions_it_names(where, skip_first, prompt_len, generated, start):
     try:
         spec = parse_spec({"where": where, "skip_first": skip_first, "features": [ADD]})
@@ -273,8 +293,6 @@ def test_open_end_lies_above_any_position():
     assert parse_spec({"features": [ADD]}).scope(5) == (0, NO_END)
     assert parse_spec({"where": "generated", "features": [ADD]}).scope(5) == (5, NO_END)
 
-
-# --- any spec survives the wire
 
 EDITS = st.builds(
     lambda id_, op, value, unit, sae: {

@@ -90,7 +90,13 @@ def _write_sae(folder: Path, seed: int, dict_class: str, layer: int, extra: dict
         rest = {"encoder.bias": bias, "b_dec": b_dec}
         extra = {"threshold": torch.tensor(-1.0), **extra}
     torch.save({**state, **rest, **extra}, folder / "ae.pt")
-    trainer = {"dict_class": dict_class, "activation_dim": D_MODEL, "dict_size": D_SAE, "layer": layer, "lm_name": "tiny"}
+    trainer = {
+        "dict_class": dict_class,
+        "activation_dim": D_MODEL,
+        "dict_size": D_SAE,
+        "layer": layer,
+        "lm_name": "tiny",
+    }
     if "k" in extra:
         trainer["k"] = int(extra["k"])
     (folder / "config.json").write_text(json.dumps({"trainer": trainer, "buffer": {}}))

@@ -1,0 +1,60 @@
+"""For all tests: reproducible property tests, GPU tests that say when they can't run, poisoned allocations."""
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("tiller", deadline=None, derandomize=True, database=None)
+settings.load_profile("tiller")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked and not _has_cuda():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    skipped = sum("gpu" in report.keywords for report in terminalreporter.stats.get("skipped", []))
+    if skipped:
+        terminalreporter.write_sep("=", f"{skipped} GPU TESTS DID NOT RUN: no CUDA device", yellow=True, bold=True)
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@pytest.fixture(autouse=True)
+def poisoned_allocations(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Under tests/kernels, memory that tiller.kernels allocates without filling holds NaN or the largest integer, so
+    that a result that reads it shows."""
+    if request.path.parent.name == "kernels":
+        import torch
+
+        for owner, name in [
+            (torch, "empty"),
+            (torch, "empty_like"),
+            (torch, "empty_strided"),
+            (torch.Tensor, "new_empty"),
+        ]:
+            monkeypatch.setattr(owner, name, _poisoned(getattr(owner, name)))
+    yield
+
+
+def _poisoned(allocate: Callable[..., Any]) -> Callable[..., Any]:
+    import torch
+
+    def allocate_poisoned(*args: Any, **kwargs: Any) -> Any:
+        tensor = allocate(*args, **kwargs)
+        caller = sys._getframe(1).f_globals.get("__name__", "")
+        if caller.startswith("tiller.kernels") and tensor.dtype != torch.bool:
+            tensor.fill_(torch.nan if tensor.is_floating_point() else torch.iinfo(tensor.dtype).max)
+        return tensor
+
+    return allocate_poisoned

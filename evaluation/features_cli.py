@@ -1,0 +1,160 @@
+"""`tiller features`: look at a dictionary's features, and find the ones that mark a trait."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tiller.engine.config import load_config
+
+from .boot import boot
+from .inputs import InputError, read_labelled, read_texts
+from .options import ConfigOption, SAEOption, SkipFirstOption, TextsOption
+
+app = typer.Typer(no_args_is_help=True, help="Look at a dictionary's features, and find the ones that mark a trait.")
+console = Console()
+
+
+@app.command("list")
+def list_features(
+    config: ConfigOption = "demo",
+    sae: SAEOption = "default",
+    sort: Annotated[
+        Literal["id", "norm", "bias", "max_act", "density"], typer.Option(help="Largest first, except id.")
+    ] = "id",
+    limit: Annotated[int, typer.Option(min=1, help="How many to show.")] = 20,
+) -> None:
+    """List an SAE's features with what is known of each: decoder norm, encoder bias, recorded maximum and density."""
+    from .dictionary import feature_columns, load_dictionary
+
+    loaded = load_dictionary(load_config(config), sae)
+    columns = feature_columns(loaded)
+    if sort not in columns:
+        raise InputError(f"no {sort} is recorded for this SAE; run `tiller features calibrate`", "--sort")
+    order = columns[sort].argsort(descending=sort != "id", stable=True)[:limit]
+    console.print(f"SAE {sae}: {loaded.d_sae} features of width {loaded.d_model}, {loaded.format}", highlight=False)
+    table = Table()
+    for name in columns:
+        table.add_column(name, justify="right")
+    for index in order.tolist():
+        table.add_row(
+            *(f"{index}" if name == "id" else f"{float(column[index]):.4g}" for name, column in columns.items())
+        )
+    console.print(table)
+
+
+@app.command("show")
+def show_feature(
+    feature: Annotated[int, typer.Argument(help="Its id, a row of the dictionary.")],
+    config: ConfigOption = "demo",
+    sae: SAEOption = "default",
+    texts: TextsOption = None,
+    top: Annotated[int, typer.Option(min=1, help="How many neighbours, tokens and texts to show.")] = 8,
+    skip_first: SkipFirstOption = 1,
+) -> None:
+    """Show one feature: its norms, neighbours, the tokens it speaks for, and texts that activate it most."""
+    from .dictionary import describe_feature, load_dictionary, spoken_tokens
+
+    loaded_config = load_config(config)
+    loaded = load_dictionary(loaded_config, sae)
+    found = describe_feature(loaded, feature, top)
+    promoted, suppressed = spoken_tokens(loaded_config, loaded, feature, top)
+    table = Table(show_header=False, box=None)
+    table.add_row("feature", f"{feature} of {loaded.d_sae}")
+    table.add_row("decoder norm", f"{found.decoder_norm:.4g}")
+    table.add_row("encoder bias", f"{found.encoder_bias:.4g}")
+    table.add_row("max activation", "not recorded" if found.max_act is None else f"{found.max_act:.4g}")
+    table.add_row("nearest", ", ".join(f"{i} ({cosine:.2f})" for i, cosine in found.nearest))
+    table.add_row("promotes", Text(" ".join(map(repr, promoted))))
+    table.add_row("suppresses", Text(" ".join(map(repr, suppressed))))
+    console.print(table)
+    if texts is not None:
+        _show_texts(loaded_config, read_texts(texts), feature, sae, top, skip_first)
+
+
+def _show_texts(config: Any, texts: list[str], feature: int, sae: str, top: int, skip_first: int) -> None:
+    from .features import top_texts
+
+    with boot(config) as llm:
+        for hit in top_texts(llm, texts, feature, sae, top, skip_first):
+            line = Text(f"{hit.activation:8.3f}  ")
+            line.append(hit.before, style="dim").append(hit.token, style="bold blue").append(hit.after, style="dim")
+            console.print(line, soft_wrap=True)
+
+
+@app.command("find")
+def find_features(
+    config: ConfigOption = "demo",
+    sae: SAEOption = "default",
+    positive: Annotated[Path | None, typer.Option(help="Texts with the trait.", dir_okay=False)] = None,
+    negative: Annotated[Path | None, typer.Option(help="Texts without it.", dir_okay=False)] = None,
+    texts: TextsOption = None,
+    label: Annotated[str | None, typer.Option(help="Key of --texts' lines that says which side a text is on.")] = None,
+    positive_value: Annotated[str | None, typer.Option(help="Value of --label that means positive.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many to show.")] = 20,
+    skip_first: SkipFirstOption = 1,
+    out: Annotated[Path | None, typer.Option(help="Write every active feature as JSON.", dir_okay=False)] = None,
+) -> None:
+    """Rank features by how well their mean activation over a text tells two sets of texts apart."""
+    from .features import num_readable, read_activations, separate
+
+    given, sides = _two_sets(positive, negative, texts, label, positive_value)
+    with boot(config) as llm:
+        activations = read_activations(llm, given, sae, skip_first)
+        complete = num_readable(llm, sae) < llm.plan.max_top
+    found = separate(activations, sides)
+    console.print(f"{sum(sides)} positive and {len(sides) - sum(sides)} negative texts", highlight=False)
+    table = Table()
+    for name in ("feature", "AUROC", "95% interval", "texts", "tokens", "mean +", "mean -"):
+        table.add_column(name, justify="right")
+    for s in found[:limit]:
+        table.add_row(
+            str(s.id), f"{s.auroc:.3f}", f"{s.auroc_low:.3f} to {s.auroc_high:.3f}", f"{s.text_density:.1%}",
+            f"{s.token_density:.2%}", f"{s.mean_positive:.4g}", f"{s.mean_negative:.4g}",
+        )  # fmt: skip
+    console.print(table)
+    if not complete:
+        console.print("This SAE may have more active features at a token than are read: the weakest count as inactive.")
+    if out is not None:
+        body = {"num_positive": sum(sides), "num_negative": len(sides) - sum(sides), "sae": sae}
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps({**body, "features": [s.to_dict() for s in found]}, indent=1) + "\n")
+
+
+@app.command("calibrate")
+def calibrate_features(
+    texts: Annotated[Path, typer.Option(help="Texts, one a line, or .jsonl with `text`.", dir_okay=False)],
+    config: ConfigOption = "demo",
+    sae: SAEOption = "default",
+    skip_first: SkipFirstOption = 1,
+) -> None:
+    """Record beside the SAE every feature's largest activation, the unit `max_act`, and its density on texts."""
+    from tiller.engine.sae_loader import max_act_path
+
+    from .features import read_activations, write_calibration
+
+    given = read_texts(texts)
+    with boot(config) as llm:
+        activations = read_activations(llm, given, sae, skip_first)
+        path = max_act_path(Path(llm.plan.saes[sae].path))
+    write_calibration(activations, path)
+    console.print(
+        f"wrote {path}: {len(activations.active_features)} of {activations.mean.shape[1]} features are active "
+        f"somewhere in {activations.num_tokens.sum()} tokens", highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _two_sets(
+    positive: Path | None, negative: Path | None, texts: Path | None, label: str | None, positive_value: str | None
+) -> tuple[list[str], list[bool]]:
+    """Texts and sides, from two files or from one labelled one."""
+    if positive is not None and negative is not None and texts is None:
+        with_trait, without = read_texts(positive), read_texts(negative)
+        return with_trait + without, [True] * len(with_trait) + [False] * len(without)
+    if texts is not None and label is not None and positive_value is not None and positive is None and negative is None:
+        return read_labelled(texts, label, positive_value)
+    raise InputError("give --positive and --negative, or --texts with --label and --positive-value")

@@ -1,0 +1,109 @@
+"""Files that the command line reads: prompts, and texts with or without labels."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tiller.engine.errors import TillerError
+
+Messages = list[dict[str, Any]]
+
+
+class InputError(TillerError):
+    """A file or an option given to a command is wrong."""
+
+
+def read_prompts(path: Path) -> list[str | Messages]:
+    """Prompts of a .jsonl file (objects with `prompt` or `messages`), or of any other, one a line; none is empty.
+
+    Raises InputError naming the line where there is neither, or where the file has none.
+    """
+    if path.suffix != ".jsonl":
+        return list(_lines(path))
+    return [_prompt(record, where) for where, record in read_records(path)]
+
+
+def _prompt(record: dict[str, Any], where: str) -> str | Messages:
+    prompt, messages = record.get("prompt"), record.get("messages")
+    if isinstance(prompt, str) and messages is None:
+        return prompt
+    if isinstance(messages, list) and messages and all(map(_is_message, messages)) and prompt is None:
+        return messages
+    raise InputError("each line needs either `prompt`, a string, or `messages`, a list of {role, content}", where)
+
+
+def _is_message(given: Any) -> bool:
+    return isinstance(given, dict) and {"role", "content"} <= given.keys()
+
+
+def read_texts(path: Path) -> list[str]:
+    """Texts of a .jsonl file (objects with `text`) or of any other, one a line.
+
+    Raises InputError naming the line without a text.
+    """
+    if path.suffix != ".jsonl":
+        return list(_lines(path))
+    return [_text(record, where) for where, record in read_records(path)]
+
+
+def read_labelled(path: Path, label: str, positive: str) -> tuple[list[str], list[bool]]:
+    """Texts of a .jsonl file and whether each one's `label` is `positive`, compared as text.
+
+    Raises InputError where a line lacks the label, or where all texts fall on one side.
+    """
+    texts, sides = [], []
+    for where, record in read_records(path):
+        if label not in record:
+            raise InputError(f"it has no key {label!r}; it has: {', '.join(sorted(record))}", where)
+        texts.append(_text(record, where))
+        sides.append(str(record[label]) == positive)
+    if len(set(sides)) < 2:
+        values = sorted({str(record[label]) for _, record in read_records(path)})
+        raise InputError(
+            f"{sum(sides)} of {len(sides)} texts have {label} = {positive!r}, both sides are needed; "
+            f"values of {label!r} there: {', '.join(values[:10])}",
+            str(path),
+        )
+    return texts, sides
+
+
+def read_records(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """(file:line, object) for every line of a JSON Lines file that isn't empty.
+
+    Raises InputError naming the line that is no object.
+    """
+    records = []
+    for number, line in enumerate(_read(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"not JSON ({error})", f"{path}:{number}") from None
+        if not isinstance(record, dict):
+            raise InputError(f"a JSON {type(record).__name__}; each line must be an object", f"{path}:{number}")
+        records.append((f"{path}:{number}", record))
+    if not records:
+        raise InputError("the file has no lines", str(path))
+    return records
+
+
+def _text(record: dict[str, Any], where: str) -> str:
+    text = record.get("text")
+    if not isinstance(text, str) or not text.strip():
+        raise InputError("each line needs `text`, a string that isn't empty", where)
+    return text
+
+
+def _lines(path: Path) -> list[str]:
+    lines = [line for line in _read(path).splitlines() if line.strip()]
+    if not lines:
+        raise InputError("the file has no lines", str(path))
+    return lines
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"can't be read: {error}", str(path)) from None

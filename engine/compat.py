@@ -192,4 +192,6 @@ def is_draft_model(vllm_config: Any) -> bool:
     if vllm_config.model_config.runner_type == "draft":
         return True
     speculative = vllm_config.speculative_config
-    return speculative is not None and vllm_config.model_config is getattr(speculative, "draft_model_config", None)
+    draft = getattr(speculative, "draft_model_config", None)
+    # Drafters without a model of their own, such as n-grams, have the target's config here.
+    return vllm_config.model_config is draft and draft is not speculative.target_model_config

@@ -15,13 +15,21 @@ def main(job: dict[str, Any]) -> None:
 
     params = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True, logprobs=0)
     if job["saes"] is None:
-        outputs = LLM(job["model"], **job["engine"]).generate(job["prompts"], params, use_tqdm=False)
+        llm = LLM(job["model"], **job["engine"])
+        outputs = llm.generate(job["prompts"], params, use_tqdm=False)
     else:
         from tiller.engine import SteeredLLM
 
-        llm = SteeredLLM(job["model"], saes=job["saes"], **job["engine"])
-        outputs = llm.generate(job["prompts"], params, steering=job["specs"], use_tqdm=False)
-    print("ANSWERS " + json.dumps([_plain(output) for output in outputs]))
+        steered = SteeredLLM(job["model"], saes=job["saes"], **job["engine"])
+        outputs = steered.generate(job["prompts"], params, steering=job["specs"], use_tqdm=False)
+        llm = steered.llm
+    print("ANSWERS " + json.dumps({"answers": [_plain(output) for output in outputs], "counters": _counters(llm, job)}))
+
+
+def _counters(llm: Any, job: dict[str, Any]) -> dict[str, int]:
+    if job["engine"].get("disable_log_stats", True):
+        return {}
+    return {metric.name: metric.value for metric in llm.get_metrics() if hasattr(metric, "value")}
 
 
 def _plain(output: Any) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 token by token, dense, in float64. Shares no code with the engine but the files it reads."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +133,19 @@ class Oracle:
         self.model(torch.tensor([tokens]))
         handle.remove()
         return seen[0][0]
+
+    @contextmanager
+    def merged(self, adapter: Path | None) -> Iterator[None]:
+        """With a PEFT adapter's product added to the weights it targets (scale 1), and taken off again."""
+        state = load_file(adapter / "adapter_model.safetensors") if adapter else {}
+        added = {}
+        for name in (n for n in state if n.endswith("lora_A.weight")):
+            module = self.model.get_submodule(name.removeprefix("base_model.model.").removesuffix(".lora_A.weight"))
+            added[module] = module.weight.detach().clone()
+            module.weight.data += state[name.replace("lora_A", "lora_B")] @ state[name]
+        yield
+        for module, weight in added.items():
+            module.weight.data.copy_(weight)
 
     def _hook(self, layer: int, spec: dict[str, Any], prompt_len: int) -> Any:
         saes, vectors = self.saes[layer], self.vectors.get(layer, {})

@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from tiller.engine import Receipt
+
 from . import tiny
-from .oracle import Oracle
+from .oracle import Oracle, check_receipt
+from .test_scheduler import SPECS
 
 SCRIPT = Path(__file__).with_name("answers.py")
 PROMPTS = [tiny.prompt(index, 20) for index in range(4)]
@@ -24,7 +27,13 @@ def answers(
     model: Path, saes: Any = None, spec: Any = None, environment: dict[str, str] | None = None, **engine: Any
 ) -> list[dict[str, Any]]:
     """Answers to PROMPTS from an engine that lives and dies with a subprocess."""
-    job = {"model": str(model), "saes": saes, "engine": {**tiny.ENGINE, **engine}, "prompts": PROMPTS, "specs": spec}
+    return run_engine(model, saes, PROMPTS, spec, environment, **engine)["answers"]
+
+
+def run_engine(
+    model: Path, saes: Any, prompts: Any, specs: Any, environment: dict[str, str] | None = None, **engine: Any
+) -> dict[str, Any]:
+    job = {"model": str(model), "saes": saes, "engine": {**tiny.ENGINE, **engine}, "prompts": prompts, "specs": specs}
     run = subprocess.run(
         [sys.executable, str(SCRIPT), json.dumps(job)],
         env={**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "1", **(environment or {})},
@@ -39,11 +48,16 @@ def answers(
 
 def check(got: list[dict[str, Any]], oracle: Oracle, spec: Any) -> None:
     for prompt, answer in zip(PROMPTS, got, strict=True):
-        ids = prompt["prompt_token_ids"]
-        expected = oracle.logprobs([*ids, *answer["tokens"]], spec, len(ids))[len(ids) - 1 : -1]
-        for step, (token, logprob) in enumerate(zip(answer["tokens"], answer["logprobs"], strict=True)):
-            assert logprob == pytest.approx(float(expected[step, token]), abs=1e-3)
-        assert (answer["receipt"] is None) == (spec is None)
+        check_answer(prompt["prompt_token_ids"], answer, oracle, spec)
+
+
+def check_answer(ids: list[int], answer: dict[str, Any], oracle: Oracle, spec: Any) -> None:
+    expected = oracle.logprobs([*ids, *answer["tokens"]], spec, len(ids))[len(ids) - 1 : -1]
+    for step, (token, logprob) in enumerate(zip(answer["tokens"], answer["logprobs"], strict=True)):
+        assert logprob == pytest.approx(float(expected[step, token]), abs=1e-3)
+        assert float(expected[step].max() - expected[step, token]) < 1e-4
+    receipt = answer["receipt"] and Receipt.from_worker(answer["receipt"])
+    check_receipt(receipt, spec, len(ids), len(answer["tokens"]), num_cached=0)
 
 
 def test_nothing_when_nothing(models: Callable[[str], Path], saes: Any, oracles: Callable[..., Oracle]) -> None:
@@ -78,3 +92,20 @@ def test_compile_cache_keeps_engines_apart(
     check(answers(model, one, STEERED, **compiled), oracles(), STEERED)
     check(answers(model, {"early": saes["early"]}, EARLY, **compiled), oracles(), EARLY)
     check(answers(model, **compiled), oracles(), None)
+
+
+def test_speculative_decoding(
+    models: Callable[[str], Path], saes: Any, vectors: Any, oracles: Callable[..., Any]
+) -> None:
+    """Draft tokens pass the sites at their own positions; rejected ones are computed again.
+
+    In a process of its own: once numba is loaded for the n-gram drafter, vLLM can't start another engine beside it.
+    """
+    speculative = {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 2, "prompt_lookup_min": 1}
+    phrase = tiny.prompt(60, 8)["prompt_token_ids"]
+    prompts = [{"prompt_token_ids": [*phrase, *phrase, index + 5, *phrase]} for index in range(len(SPECS))]
+    more = {"speculative_config": speculative, "disable_log_stats": False, "vectors": vectors}
+    ran = run_engine(models("Qwen2ForCausalLM"), saes, prompts, SPECS, enable_prefix_caching=False, **more)
+    assert ran["counters"]["vllm:spec_decode_num_draft_tokens"] > 0, "nothing was drafted: the test shows nothing"
+    for prompt, answer, spec in zip(prompts, ran["answers"], SPECS, strict=True):
+        check_answer(prompt["prompt_token_ids"], answer, oracles(), spec)

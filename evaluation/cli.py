@@ -38,6 +38,7 @@ def main() -> None:
     except Exception as error:
         if not _is_client_error(error):
             raise
+        print(file=sys.stderr)  # the line that vLLM's progress bar is still on
         fail(error)
 
 

@@ -19,8 +19,12 @@ from .inputs import Messages
 from .selection import Goal, Push, choose
 from .stats import Interval, mean_interval, wilson_interval
 
-ALPHAS = (-12.0, -8.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0)
-MARKED = {"french": ("language", "french"), "warm": ("tone", "warm"), "hostile": ("tone", "hostile")}
+STEPS = (-1.5, -1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)  # of the alpha that the trials found best
+MARKED = {
+    "french": ("language", "french", "english"),
+    "warm": ("tone", "warm", "hostile"),
+    "hostile": ("tone", "hostile", "warm"),
+}
 SCORES: dict[str, Callable[[str], float]] = {
     "french": lambda text: float(is_french(text)),
     "warm": lambda text: max(0.0, tone_score(text)),
@@ -43,6 +47,11 @@ class Trait:
     @property
     def pushes(self) -> list[Push]:
         return [self.positive] if self.negative is None else [self.positive, self.negative]
+
+    @property
+    def alphas(self) -> list[float]:
+        """The default sweep."""
+        return [step * self.push(step).best_alpha for step in STEPS]
 
     def push(self, alpha: float) -> Push:
         return self.negative if alpha < 0 and self.negative is not None else self.positive
@@ -107,16 +116,19 @@ def find_traits(llm: SteeredLLM, seed: int) -> list[Trait]:
     def markers(key: str, value: str) -> list[Separation]:
         return separate(activations, [line[key] == value for line in lines])
 
-    goals = [Goal(name, markers(*where), SCORES[name]) for name, where in MARKED.items()]
+    goals = [
+        Goal(name, markers(key, value), markers(key, opposite), SCORES[name])
+        for name, (key, value, opposite) in MARKED.items()
+    ]
     french, warm, hostile = choose(llm, goals, demo_prompts(NUM_TRIAL_PROMPTS, seed + 1), seed)
     return [Trait("french", french), Trait("tone", warm, hostile)]
 
 
 def sweep(
-    llm: SteeredLLM, traits: Sequence[Trait], alphas: Sequence[float], prompts: Sequence[Messages], seed: int
+    llm: SteeredLLM, traits: Sequence[Trait], alphas: Sequence[float] | None, prompts: Sequence[Messages], seed: int
 ) -> list[Row]:
-    """Every trait at every alpha on every prompt, steered and unsteered in one continuous batch."""
-    cells = [(t, alpha, i) for t in traits for alpha in alphas for i in range(len(prompts))]
+    """Every trait at every alpha (None: its own) on every prompt, steered and unsteered in one continuous batch."""
+    cells = [(t, alpha, i) for t in traits for alpha in alphas or t.alphas for i in range(len(prompts))]
     specs = [trait.spec(alpha) for trait, alpha, _ in cells]
     requests = [
         Request(messages=prompts[i], spec=spec, seed=seed + i) for (_, _, i), spec in zip(cells, specs, strict=True)
@@ -184,6 +196,11 @@ def failures(points: Sequence[Point]) -> list[str]:
     return found
 
 
+def signed_ids(push: Push) -> list[str]:
+    """Its features, with a minus where they are taken away."""
+    return [f"{'-' if part.sign < 0 else '+'}{part.feature.id}" for part in push.parts]
+
+
 def rounded(value: Any) -> Any:
     """The same data, its floats to 6 significant digits: the last ones depend on the number of threads."""
     if isinstance(value, float):
@@ -209,9 +226,11 @@ def run_demo(
     console.print("finding features that mark French, warm and hostile lines")
     traits = find_traits(llm, seed)
     for push in (push for trait in traits for push in trait.pushes):
-        console.print(f"  {push.name}: features {', '.join(str(f.id) for f in push.features)}", highlight=False)
+        console.print(
+            f"  {push.name}: {', '.join(signed_ids(push))}, best near alpha {push.best_alpha:g}", highlight=False
+        )
     console.print("sweeping alpha over both of them in one batch")
-    rows = sweep(llm, traits, alphas or ALPHAS, demo_prompts(num_prompts, seed), seed)
+    rows = sweep(llm, traits, alphas, demo_prompts(num_prompts, seed), seed)
     points = summarise(rows)
     write_rows(rows, out / "results.jsonl")
     write_profiles(best_profiles(traits, rows), out / "profiles.yaml")

@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 
 from .demo import MAX_UNSTEERED, MIN_STEERED, Point, Row, Trait, failures
+from .features import Separation
 from .report import COLOURS, Report, Section, Table, legend_below, new_figure, plot_intervals, style, write_png
 from .stats import Interval
 
@@ -121,20 +122,29 @@ def _trait_section(trait: Trait, rows: Sequence[Row], points: Sequence[Point]) -
 
 def _features_section(traits: Sequence[Trait]) -> Section:
     rows = [
-        [push.name, str(f.id), _number(Interval(f.auroc, f.auroc_low, f.auroc_high)), f"{f.text_density:.0%}",
-         f"{f.token_density:.1%}", f"{f.mean_positive:.3f}", f"{f.mean_negative:.3f}", f"{f.active_mean_positive:.2f}"]
-        for trait in traits for push in trait.pushes for f in push.features
-    ]  # fmt: skip
-    header = ("adds", "feature", "AUROC", "texts", "tokens", "mean there", "mean elsewhere", "where active")
+        [push.name, "add" if part.sign > 0 else "take away", *_feature_cells(part.feature)]
+        for trait in traits
+        for push in trait.pushes
+        for part in push.parts
+    ]
+    header = ("for", "", "feature", "AUROC", "texts", "tokens", "mean there", "mean elsewhere", "where active")
     return Section(
         title="The features, found by the demo itself",
         text=(
             "Every feature of the dictionary was ranked by how well its mean activation over a labelled line tells "
-            "lines of the trait from all others; the best ones and small groups of them then answered a few prompts "
-            "that the sweep doesn't use, and those that did most for the trait at the least loss of fluency were kept."
+            "lines of the trait, or of its opposite, from all others. The best ones then steered a few prompts that the "
+            "sweep doesn't use, alone and together, and those that did most for the trait at the least loss of fluency "
+            "were kept."
         ),
         tables=[Table(header, rows)],
     )
+
+
+def _feature_cells(f: Separation) -> list[str]:
+    return [
+        str(f.id), _number(Interval(f.auroc, f.auroc_low, f.auroc_high)), f"{f.text_density:.0%}",
+        f"{f.token_density:.1%}", f"{f.mean_positive:.3f}", f"{f.mean_negative:.3f}", f"{f.active_mean_positive:.2f}",
+    ]  # fmt: skip
 
 
 def _effect(points: Sequence[Point]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from tiller.engine import SteeringSpec
 
 from .demo import SCORES, Row, Trait, by_cell, rounded
-from .selection import Goal, gain_of, mean_fluency
+from .selection import gain_of, mean_fluency
 
 
 def best_profiles(traits: Sequence[Trait], rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
@@ -18,7 +18,7 @@ def best_profiles(traits: Sequence[Trait], rows: Sequence[Row]) -> dict[str, dic
     for (name, alpha), own in by_cell(rows).items():
         trait = next(trait for trait in traits if trait.name == name)
         spec, goal = trait.spec(alpha), trait.push(alpha).name
-        gain = gain_of(Goal(goal, (), SCORES[goal]), [row.answer for row in own], plain)
+        gain = gain_of(SCORES[goal], [row.answer for row in own], plain)
         if spec is not None and (goal not in best or gain > best[goal][0]):
             best[goal] = (gain, spec)
     return {name: rounded(spec.model_dump(exclude_defaults=True)) for name, (_, spec) in best.items()}

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, MistralConfig, MistralForCausalLM
+from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
 LAYER, D_MODEL, D_SAE, K, VOCAB_SIZE = 2, 64, 96, 8, 512
 PLANTED, PLANTED_TOKEN = 11, 7

@@ -21,7 +21,7 @@ from tiller.evaluation.features import (
 )
 from tiller.kernels.reference import encode
 
-from .conftest import K, PLANTED, PLANTED_TOKEN, residuals
+from .conftest import PLANTED, PLANTED_TOKEN, K, residuals
 
 NUM_TEXTS = 24
 

@@ -11,7 +11,9 @@ def _report(path: Path) -> str:
         plot_intervals(panels[0], [0, 1], [Interval(0.2, 0.1, 0.3), Interval(0.5, 0.4, 0.6)], "share", "#2563eb")
     table = Table(["alpha", "answer"], [["0", "<b>bold</b> & \u00e9t\u00e9"]], frozenset({0}), frozenset({1}))
     section = Section(title="Curves", figure=figure, alt="a curve", tables=[table], note="a note")
-    Report(title="T <1>", summary="s", verdict="fine", passed=True, facts=[("seed", "0")], sections=[section]).write(path)
+    Report(title="T <1>", summary="s", verdict="fine", passed=True, facts=[("seed", "0")], sections=[section]).write(
+        path
+    )
     return path.read_text(encoding="utf-8")
 
 

@@ -14,7 +14,11 @@ CONFIG = Config(model="m", profiles={"warm": {"features": [{"id": 1, "value": 2.
         ({"features": ["7=4"]}, {"features": [{"id": 7, "value": 4.0}]}),
         (
             {"features": ["7=-.5", "8=1e2"], "op": "set", "unit": "norm", "sae": "other"},
-            {"features": [{"id": i, "op": "set", "value": v, "unit": "norm", "sae": "other"} for i, v in [(7, -0.5), (8, 1e2)]]},
+            {
+                "features": [
+                    {"id": i, "op": "set", "value": v, "unit": "norm", "sae": "other"} for i, v in [(7, -0.5), (8, 1e2)]
+                ]
+            },
         ),  # fmt: skip
         ({"features": ["7"], "op": "ablate"}, {"features": [{"id": 7, "op": "ablate"}]}),
         ({"vectors": ["v=3"], "where": "prompt"}, {"vectors": [{"name": "v", "alpha": 3.0}], "where": "prompt"}),

@@ -1,0 +1,121 @@
+"""What the demo makes of its answers, and the demo itself, small."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tiller.engine import load_config
+from tiller.evaluation.answers import Answer
+from tiller.evaluation.demo import Row, Trait, failures, rounded, summarise
+from tiller.evaluation.demo_report import draw, terminal_cells
+from tiller.evaluation.features import Separation
+from tiller.evaluation.profiles import best_profiles, write_profiles
+from tiller.evaluation.selection import Goal, Push, candidates, gain_of
+
+from .test_cli import run_tiller
+
+FRENCH, ENGLISH = "je ne veux pas le prix de la maison", "I do not want the price of the house"
+
+
+def marker(feature: int, auroc: float = 0.9, active_mean: float = 2.0) -> Separation:
+    return Separation(
+        id=feature, auroc=auroc, auroc_low=0.8, auroc_high=0.95, text_density=0.5, token_density=0.1,
+        mean_positive=0.2, mean_negative=0.0, active_mean_positive=active_mean,
+    )  # fmt: skip
+
+
+def row(alpha: float, text: str, index: int = 0, steered: int = 9, fluency: float = -1.0, trait: str = "french") -> Row:
+    receipt: dict[str, Any] = {
+        "mean_delta_norm": abs(alpha) / 3, "tokens_in_scope": 10, "tokens_steered": steered, "tokens_cached": 1,
+    }  # fmt: skip
+    answer = Answer(text=text, num_tokens=9, fluency=fluency, distinct_2=1.0, receipt=receipt if alpha else None)
+    steering = {"features": []} if alpha else None
+    return Row(trait=trait, alpha=alpha, prompt_index=index, prompt=[], steering=steering, answer=answer)
+
+
+def test_a_push_is_shared_among_its_features() -> None:
+    push = Push("french", tuple(marker(i, active_mean=float(i)) for i in (1, 2, 3, 4)))
+    assert [(edit.id, edit.value) for edit in push.spec(6.0).features] == [(1, 3.0), (2, 6.0), (3, 9.0), (4, 12.0)]
+
+
+def test_a_trait_has_two_sides() -> None:
+    warm, hostile = Push("warm", (marker(1),)), Push("hostile", (marker(2),))
+    tone, french = Trait("tone", warm, hostile), Trait("french", warm)
+    assert tone.spec(0) is french.spec(0) is None
+    assert tone.spec(-3) == hostile.spec(3) and tone.spec(3) == warm.spec(3)
+    assert french.spec(-3) == warm.spec(-3)
+
+
+def test_candidates_are_markers_alone_and_together() -> None:
+    markers = [marker(i, auroc=0.9 - i / 100) for i in range(8)] + [marker(8, auroc=0.5), marker(9, active_mean=0.0)]
+    ids = [[f.id for f in push.features] for push in candidates(Goal("french", markers, len))]
+    assert ids == [[0], [1], [2], [3], [4], [5], [0, 1], [0, 1, 2]]
+    with pytest.raises(ValueError, match="no feature of this SAE is more active on french lines"):
+        candidates(Goal("french", [marker(8, auroc=0.5)], len))
+
+
+def test_gain_counts_repetition_and_lost_fluency() -> None:
+    goal = Goal("x", [], lambda text: 1.0)
+    answers = [Answer(text="", num_tokens=5, fluency=-3.0, distinct_2=d, receipt=None) for d in (1.0, 0.5, None)]
+    assert gain_of(goal, answers, -1.0) == pytest.approx(0.5 - 0.1 * 2.0)
+
+
+def test_summary_and_verdict() -> None:
+    rows = [row(0, ENGLISH, i) for i in range(10)] + [row(4, FRENCH if i else ENGLISH, i) for i in range(10)]
+    plain, steered = summarise(rows)
+    assert (plain.french.value, plain.tokens_in_scope, plain.mean_delta_norm) == (0.0, 0, 0.0)
+    assert (steered.french.value, steered.num_answers, steered.tokens_steered) == (0.9, 10, 90)
+    assert steered.tokens_cached == 10 and steered.mean_delta_norm == pytest.approx(4 / 3)
+    assert failures([plain, steered]) == []
+    assert terminal_cells(steered)[:2] == ["4", "90% [60%, 98%]"]
+    assert len(draw([plain, steered]).axes) == 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([row(0, FRENCH), row(4, FRENCH)], "100% of unsteered answers are French"),
+        ([row(0, ENGLISH), row(4, ENGLISH)], "at best 0% of answers are French"),
+        ([row(0, ENGLISH), row(4, FRENCH, steered=8)], "receipts of french at alpha 4 do not add up"),
+    ],
+)
+def test_what_is_not_shown_is_said(rows: list[Row], message: str) -> None:
+    assert [text for text in failures(summarise(rows)) if message in text]
+
+
+def test_profiles_are_the_best_points(tmp_path: Path) -> None:
+    trait = Trait("french", Push("french", (marker(7),)))
+    rows = [row(0, ENGLISH), row(-4, ENGLISH), row(4, FRENCH), row(8, FRENCH, fluency=-4.0)]
+    profiles = best_profiles([trait], rows)
+    assert profiles == {"french": {"features": [{"id": 7, "value": 8.0}], "skip_first": 1}}
+    write_profiles(profiles, tmp_path / "profiles.yaml")
+    assert yaml.safe_load((tmp_path / "profiles.yaml").read_text()) == {"profiles": profiles}
+
+
+def test_rows_are_plain_and_rounded() -> None:
+    plain = row(4, FRENCH, fluency=-1.23456789).to_dict()
+    assert plain["fluency"] == -1.23457 and plain["french"] is True and plain["text"] == FRENCH
+    assert json.loads(json.dumps(plain)) == plain
+    assert rounded({"a": [1, 1.00000049, True, None]}) == {"a": [1, 1.0, True, None]}
+
+
+def test_a_small_demo(tmp_path: Path) -> None:
+    done = run_tiller("demo", "--out", str(tmp_path), "--prompts", "4", "--alphas", "-4,6", "--allow-weak")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    cells = [(r["trait"], r["alpha"], r["prompt_index"]) for r in rows]
+    assert cells == [(t, a, i) for t in ("french", "tone") for a in (-4.0, 0.0, 6.0) for i in range(4)]
+    for r in rows:
+        assert (r["receipt"] is None) == (r["alpha"] == 0)
+        if r["receipt"]:
+            assert r["receipt"]["tokens_steered"] + r["receipt"]["tokens_cached"] == r["receipt"]["tokens_in_scope"] > 0
+    unsteered = [[r["text"] for r in rows if r["alpha"] == 0 and r["trait"] == trait] for trait in ("french", "tone")]
+    assert unsteered[0] == unsteered[1]
+    assert (tmp_path / "report.html").read_text().count("<svg") == 1
+    assert (tmp_path / "steering.png").stat().st_size > 10_000
+    profiles = yaml.safe_load((tmp_path / "profiles.yaml").read_text())["profiles"]
+    assert set(profiles) == {"french", "warm", "hostile"}
+    assert load_config("demo").model_copy(update={"profiles": profiles}).profile("french").features

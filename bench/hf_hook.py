@@ -12,6 +12,8 @@ from tiller.engine import Config
 from tiller.engine.sae_loader import load_sae
 from tiller.kernels.reference import decode, encode
 
+SMALL_D_MODEL = 512
+
 
 class HookedModel:
     """The model of `config` with `decode(encode(x) + value * e_feature)` in the place of its layer's output."""
@@ -24,6 +26,8 @@ class HookedModel:
         path = Path(config.resolve(config.model))
         self.model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
         self.model.model.layers[layer].register_forward_hook(self._replace)
+        if self.sae.d_model <= SMALL_D_MODEL:
+            torch.set_num_threads(1)  # matrices too small to split: the second thread makes it slower
 
     def _replace(self, module: Any, inputs: Any, output: Any) -> Any:
         hidden = output if isinstance(output, Tensor) else output[0]

@@ -13,7 +13,8 @@ from tiller.evaluation.demo import Row, Trait, failures, rounded, summarise
 from tiller.evaluation.demo_report import draw, terminal_cells
 from tiller.evaluation.features import Separation
 from tiller.evaluation.profiles import best_profiles, write_profiles
-from tiller.evaluation.selection import Goal, Push, candidates, gain_of
+from tiller.evaluation.inputs import InputError
+from tiller.evaluation.selection import FLUENCY_WEIGHT, REFINED, TRIAL_ALPHAS, Goal, Part, Push, _extended, gain_of
 
 from .test_cli import run_tiller
 
@@ -36,31 +37,46 @@ def row(alpha: float, text: str, index: int = 0, steered: int = 9, fluency: floa
     return Row(trait=trait, alpha=alpha, prompt_index=index, prompt=[], steering=steering, answer=answer)
 
 
+def push(name: str, *ids: int, best_alpha: float = 1.0) -> Push:
+    return Push(name, tuple(Part(marker(i), 1) for i in ids), best_alpha)
+
+
 def test_a_push_is_shared_among_its_features() -> None:
-    push = Push("french", tuple(marker(i, active_mean=float(i)) for i in (1, 2, 3, 4)))
-    assert [(edit.id, edit.value) for edit in push.spec(6.0).features] == [(1, 3.0), (2, 6.0), (3, 9.0), (4, 12.0)]
+    parts = [Part(marker(i, active_mean=float(i)), sign) for i, sign in ((1, 1), (2, -1), (3, 1), (4, -1))]
+    edits = Push("french", tuple(parts)).spec(6.0).features
+    assert [(edit.id, edit.value) for edit in edits] == [(1, 3.0), (2, -6.0), (3, 9.0), (4, -12.0)]
 
 
 def test_a_trait_has_two_sides() -> None:
-    warm, hostile = Push("warm", (marker(1),)), Push("hostile", (marker(2),))
+    warm, hostile = push("warm", 1, best_alpha=2.0), push("hostile", 2, best_alpha=10.0)
     tone, french = Trait("tone", warm, hostile), Trait("french", warm)
     assert tone.spec(0) is french.spec(0) is None
     assert tone.spec(-3) == hostile.spec(3) and tone.spec(3) == warm.spec(3)
     assert french.spec(-3) == warm.spec(-3)
+    assert (tone.alphas[0], tone.alphas[-1]) == (-15.0, 4.0) and 0.0 in tone.alphas and len(tone.alphas) == 11
 
 
-def test_candidates_are_markers_alone_and_together() -> None:
-    markers = [marker(i, auroc=0.9 - i / 100) for i in range(8)] + [marker(8, auroc=0.5), marker(9, active_mean=0.0)]
-    ids = [[f.id for f in push.features] for push in candidates(Goal("french", markers, len))]
-    assert ids == [[0], [1], [2], [3], [4], [5], [0, 1], [0, 1, 2]]
-    with pytest.raises(ValueError, match="no feature of this SAE is more active on french lines"):
-        candidates(Goal("french", [marker(8, auroc=0.5)], len))
+def test_pushes_grow_by_one_feature() -> None:
+    markers = [marker(i) for i in range(9)] + [marker(10, auroc=0.5)]
+    goal = Goal("french", markers, [marker(20 + i) for i in range(4)], len)
+    first = list(_extended(goal, None))
+    assert {p.parts[0].feature.id for p in first} == set(range(8)) and all(p.parts[0].sign == 1 for p in first)
+    assert [p.best_alpha for p in first[: len(TRIAL_ALPHAS)]] == list(TRIAL_ALPHAS)
+    second = list(_extended(goal, (0.5, push("french", 3, best_alpha=2.0))))
+    added = [(p.parts[1].feature.id, p.parts[1].sign) for p in second[:: len(REFINED)]]
+    assert added == [(i, 1) for i in range(8) if i != 3] + [(20 + i, -1) for i in range(3)]
+    assert [p.best_alpha for p in second[: len(REFINED)]] == [2.0 * factor for factor in REFINED]
+
+
+def test_a_goal_without_a_marker_is_refused() -> None:
+    useless = [marker(8, auroc=0.5), marker(9, active_mean=0.0)]
+    with pytest.raises(InputError, match="no feature of this SAE is more active on french lines"):
+        list(_extended(Goal("french", useless, [], len), None))
 
 
 def test_gain_counts_repetition_and_lost_fluency() -> None:
-    goal = Goal("x", [], lambda text: 1.0)
     answers = [Answer(text="", num_tokens=5, fluency=-3.0, distinct_2=d, receipt=None) for d in (1.0, 0.5, None)]
-    assert gain_of(goal, answers, -1.0) == pytest.approx(0.5 - 0.1 * 2.0)
+    assert gain_of(lambda text: 1.0, answers, -1.0) == pytest.approx(0.5 - FLUENCY_WEIGHT * 2.0)
 
 
 def test_summary_and_verdict() -> None:
@@ -87,7 +103,7 @@ def test_what_is_not_shown_is_said(rows: list[Row], message: str) -> None:
 
 
 def test_profiles_are_the_best_points(tmp_path: Path) -> None:
-    trait = Trait("french", Push("french", (marker(7),)))
+    trait = Trait("french", push("french", 7))
     rows = [row(0, ENGLISH), row(-4, ENGLISH), row(4, FRENCH), row(8, FRENCH, fluency=-4.0)]
     profiles = best_profiles([trait], rows)
     assert profiles == {"french": {"features": [{"id": 7, "value": 8.0}], "skip_first": 1}}

@@ -149,17 +149,22 @@ def shares(samples: dict[str, list[float]], name: str, against: str) -> list[flo
 
 
 def show(samples: dict[str, list[float]]) -> None:
-    table = Table("arm", "tokens/s (median)", "share (median)", "min .. max", "held against", "aim")
+    """The table of all arms, Hugging Face's last."""
+    table = Table("arm", "tokens/s", "share", "min .. max", "held against", "aim", title="medians over rounds")
     for arm in ARMS:
         ratio = shares(samples, arm.name, arm.against)
-        spread = f"{min(ratio):.2f} .. {max(ratio):.2f}"
-        aim = "" if arm.aim is None else f"{arm.aim:.2f}"
-        rate = f"{statistics.median(samples[arm.name]):.0f}"
-        table.add_row(arm.name, rate, f"{statistics.median(ratio):.3f}", spread, arm.against, aim)
-    times = shares(samples, "add, one spec", HF)
-    hf_rate = f"{statistics.median(samples[HF]):.0f}"
-    table.add_row(HF, hf_rate, f"1 / {statistics.median(times):.1f}", f"1 / {min(times):.1f} .. 1 / {max(times):.1f}", "add, one spec", "1 / 10")  # fmt: skip
-    Console().print(table)
+        aim = "" if arm.aim is None else f">= {arm.aim:.2f}"
+        table.add_row(arm.name, _rate(samples[arm.name]), *_summary(ratio), arm.against, aim)
+    table.add_row(HF, _rate(samples[HF]), *_summary(shares(samples, HF, "add, one spec")), "add, one spec", "<= 0.10")
+    Console(width=120).print(table)
+
+
+def _rate(values: list[float]) -> str:
+    return f"{statistics.median(values):.0f}"
+
+
+def _summary(ratio: list[float]) -> tuple[str, str]:
+    return f"{statistics.median(ratio):.3f}", f"{min(ratio):.3f} .. {max(ratio):.3f}"
 
 
 if __name__ == "__main__":

@@ -206,9 +206,7 @@ def _project(x: Tensor, norm: Tensor, rows: Tensor, table: SiteTable, needs: Nee
     return torch.einsum("np,npd->nd", change, direction)
 
 
-def _edit(
-    code: _Code, norm: Tensor, rows: Tensor, edits: EditTable, num: int, gates: bool
-) -> tuple[Tensor, Tensor]:
+def _edit(code: _Code, norm: Tensor, rows: Tensor, edits: EditTable, num: int, gates: bool) -> tuple[Tensor, Tensor]:
     """f and f' [n, num] of the features listed in the rows; every edit reads f, so their order means nothing."""
     if num == 0:
         empty = norm.new_zeros(len(rows), 0)

@@ -3,6 +3,7 @@ every name used here, as far as the notes in docs/vllm.md say.
 """
 
 from collections.abc import Callable
+from dataclasses import fields
 from functools import wraps
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -157,6 +158,14 @@ def default_model_state_cls(vllm_config: Any, model: nn.Module) -> type:
         return DefaultModelState
     # A stand-in without our own `get_model_state_cls`, which the resolver would call again.
     return resolve_model_state_cls(vllm_config, SimpleNamespace(modules=model.modules))  # type: ignore[arg-type]
+
+
+def engine_config(arguments: dict[str, Any]) -> Any:
+    """The VllmConfig that `vllm.LLM(**arguments)` will run with; vLLM caches what is slow about making it."""
+    from vllm.engine.arg_utils import EngineArgs
+
+    known = {field.name for field in fields(EngineArgs)}
+    return EngineArgs(**{name: value for name, value in arguments.items() if name in known}).create_engine_config()
 
 
 def check_supported(vllm_config: Any) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from . import compat
 from .config import Config, load_config
 from .engine_args import steered_engine_args
 from .errors import SpecError, UnsupportedError
@@ -50,7 +51,9 @@ class SteeredLLM:
 
         self.config = config
         self.plan: Plan = make_plan(config, capture)
-        self.llm = LLM(**steered_engine_args(config, self.plan))
+        arguments = steered_engine_args(config, self.plan)
+        compat.check_supported(compat.engine_config(arguments))
+        self.llm = LLM(**arguments)
         self.workers: list[dict[str, Any]] = self.llm.collective_rpc("tiller_describe")
         check_handshake(self.plan, self.workers)
         self._probe()

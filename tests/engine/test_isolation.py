@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from vllm import SamplingParams
 
-from tiller.engine import SpecError, TillerError, UnsupportedError
+from tiller.engine import SpecError, SteeredLLM, TillerError, UnsupportedError
 
 from . import tiny
 from .oracle import check_output
@@ -106,6 +106,13 @@ def test_extra_args_steer_too(engines: Callable[..., Any], oracles: Callable[...
 def test_beam_search_is_refused(engines: Callable[..., Any]) -> None:
     with pytest.raises(UnsupportedError, match="beam search"):
         engines().beam_search([tiny.prompt(1, 5)])
+
+
+def test_set_ups_that_would_share_steered_blocks_are_refused(models: Callable[[str], Any], saes: Any) -> None:
+    """A KV connector that keys blocks by tokens alone; said before any worker starts."""
+    transfer = {"kv_connector": "ExampleConnector", "kv_role": "kv_both"}
+    with pytest.raises(UnsupportedError, match="ExampleConnector keys blocks by tokens alone.*Turn it off"):
+        SteeredLLM(str(models("Qwen2ForCausalLM")), saes=saes, kv_transfer_config=transfer, **tiny.ENGINE)
 
 
 @pytest.mark.runner

@@ -12,8 +12,8 @@ from tiller.evaluation.answers import Answer
 from tiller.evaluation.demo import Row, Trait, failures, rounded, summarise
 from tiller.evaluation.demo_report import draw, terminal_cells
 from tiller.evaluation.features import Separation
-from tiller.evaluation.profiles import best_profiles, write_profiles
 from tiller.evaluation.inputs import InputError
+from tiller.evaluation.profiles import best_profiles, write_profiles
 from tiller.evaluation.selection import FLUENCY_WEIGHT, REFINED, TRIAL_ALPHAS, Goal, Part, Push, _extended, gain_of
 
 from .test_cli import run_tiller

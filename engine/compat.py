@@ -176,6 +176,8 @@ def check_supported(vllm_config: Any) -> None:
         reasons.append("micro-batching (DBO) hands the model slices of a step")
     if getattr(parallel, "prefill_context_parallel_size", 1) > 1:
         reasons.append("prefill context parallelism hands each rank a part of the tokens")
+    if parallel.pipeline_parallel_size > 1:
+        reasons.append("pipeline parallelism leaves sites on one rank only, whose receipts are not merged yet")
     if getattr(compilation.pass_config, "enable_sp", False):
         reasons.append("sequence parallelism shards the residual between norms")
     if getattr(vllm_config.cache_config, "kv_sharing_fast_prefill", False):

@@ -112,9 +112,7 @@ def load_steering(plan: Plan, d_model: int, max_num_seqs: int) -> Steering:
 
 
 def install_site(layer: nn.Module, site: Site, convention: Convention, vllm_config: Any) -> None:
-    """Makes `layer` steer its output at `site`; a layer that lives on another pipeline rank is left alone."""
-    if type(layer).__name__ == "PPMissingLayer":
-        return
+    """Makes `layer` steer its output at `site`."""
     name = f"tiller.{site.layer}"
     compat.keep_forward_layer(vllm_config, name, site)
     layer.__dict__["tiller_site"] = name

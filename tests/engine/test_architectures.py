@@ -12,11 +12,8 @@ from tiller.engine.architectures import ARCHITECTURES, check_architecture
 from . import tiny
 from .test_scheduler import greedy
 
-# The CPU build of vLLM has no fused mixture-of-experts kernel for models this small.
-ON_CPU = [name for name in ARCHITECTURES if "Moe" not in name]
 
-
-@pytest.mark.parametrize("architecture", ON_CPU)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_site_is_resid_post(
     models: Callable[[str], Any], saes: Any, oracles: Callable[[str], Any], architecture: str
 ) -> None:

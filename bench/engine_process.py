@@ -22,12 +22,11 @@ def main(job: dict[str, Any]) -> None:
     from tiller.engine import SteeredLLM, load_config
 
     config = load_config(job["config"])
-    engine = {**config.engine, **job["engine"]}
     if job["kind"] == "steered":
         llm: Any = SteeredLLM.from_config(config, **job["engine"])
         vocab_size = llm.llm.model_config.get_vocab_size()
     else:
-        llm = LLM(config.resolve(config.model), **engine)
+        llm = LLM(**{**config.vllm_arguments(), **job["engine"]})
         vocab_size = llm.model_config.get_vocab_size()
     requests = prompts(job["num_requests"], job["prompt_len"], vocab_size)
     print("READY", flush=True)

@@ -58,6 +58,13 @@ class Config(_Strict):
             raise ConfigError(f"unknown profile {name!r}; this config has: {known}", "profile")
         return parse_spec(self.profiles[name], f"profiles.{name}")
 
+    def vllm_arguments(self) -> dict[str, Any]:
+        """`engine` and the model as `vllm.LLM` takes them, paths resolved."""
+        arguments = {**self.engine, "model": self.resolve(self.model)}
+        if "tokenizer" in arguments:
+            arguments["tokenizer"] = self.resolve(arguments["tokenizer"])
+        return arguments
+
     def resolve(self, path: str) -> str:
         """`path` from the config's own folder where that exists, else as it stands (another place, or a hub id)."""
         own = None if self.base is None else self.base / path

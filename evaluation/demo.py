@@ -1,6 +1,5 @@
 """The demo: find French and tone features by themselves, sweep their strength, and measure what the answers become."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -16,6 +15,7 @@ from .answers import Answer, Request, answer_all
 from .demo_model.corpus import demo_prompts, is_french, labelled_lines, tone_score
 from .features import Separation, read_activations, separate
 from .inputs import Messages
+from .jsonl import write_jsonl
 from .selection import Goal, Push, choose
 from .stats import Interval, mean_interval, wilson_interval
 
@@ -84,10 +84,10 @@ class Row:
         return tone_score(self.answer.text)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data without a time and in rounded numbers, so that equal runs are equal."""
+        """Plain data, without a time, so that equal runs are equal."""
         own = {**asdict(self), "french": self.french, "tone": self.tone}
         answer = own.pop("answer")
-        return rounded({**own, **answer})
+        return {**own, **answer}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +108,8 @@ class Point:
     sample: str
 
 
-def find_traits(llm: SteeredLLM, seed: int) -> list[Trait]:
-    """The French and the tone axis, from labelled lines and a trial on prompts that the sweep doesn't use."""
+def find_traits(llm: SteeredLLM, num_prompts: int, seed: int) -> list[Trait]:
+    """The French and the tone axis, from labelled lines and trials on prompts that the sweep doesn't use."""
     lines = labelled_lines(NUM_LINES, seed)
     activations = read_activations(llm, [line["text"] for line in lines])
 
@@ -120,7 +120,7 @@ def find_traits(llm: SteeredLLM, seed: int) -> list[Trait]:
         Goal(name, markers(key, value), markers(key, opposite), SCORES[name])
         for name, (key, value, opposite) in MARKED.items()
     ]
-    french, warm, hostile = choose(llm, goals, demo_prompts(NUM_TRIAL_PROMPTS, seed + 1), seed)
+    french, warm, hostile = choose(llm, goals, demo_prompts(num_prompts, seed + 1), seed)
     return [Trait("french", french), Trait("tone", warm, hostile)]
 
 
@@ -201,21 +201,6 @@ def signed_ids(push: Push) -> list[str]:
     return [f"{'-' if part.sign < 0 else '+'}{part.feature.id}" for part in push.parts]
 
 
-def rounded(value: Any) -> Any:
-    """The same data, its floats to 6 significant digits: the last ones depend on the number of threads."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, dict):
-        return {key: rounded(entry) for key, entry in value.items()}
-    return [rounded(entry) for entry in value] if isinstance(value, list) else value
-
-
-def write_rows(rows: Sequence[Row], path: Path) -> None:
-    """JSON Lines, one answer a line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row.to_dict(), ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-
-
 def run_demo(
     llm: SteeredLLM, console: Console, out: Path, alphas: Sequence[float] | None, num_prompts: int, seed: int
 ) -> list[str]:
@@ -224,7 +209,7 @@ def run_demo(
     from .profiles import best_profiles, write_profiles
 
     console.print("finding features that mark French, warm and hostile lines")
-    traits = find_traits(llm, seed)
+    traits = find_traits(llm, min(num_prompts, NUM_TRIAL_PROMPTS), seed)
     for push in (push for trait in traits for push in trait.pushes):
         console.print(
             f"  {push.name}: {', '.join(signed_ids(push))}, best near alpha {push.best_alpha:g}", highlight=False
@@ -232,7 +217,7 @@ def run_demo(
     console.print("sweeping alpha over both of them in one batch")
     rows = sweep(llm, traits, alphas, demo_prompts(num_prompts, seed), seed)
     points = summarise(rows)
-    write_rows(rows, out / "results.jsonl")
+    write_jsonl([row.to_dict() for row in rows], out / "results.jsonl")
     write_profiles(best_profiles(traits, rows), out / "profiles.yaml")
     write_report(out, traits, rows, points, _facts(llm, num_prompts, seed))
     for trait in traits:

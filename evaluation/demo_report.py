@@ -13,7 +13,7 @@ from .features import Separation
 from .report import COLOURS, Report, Section, Table, legend_below, new_figure, plot_intervals, style, write_png
 from .stats import Interval
 
-TERMINAL_HEADER = ("alpha", "French", "tone", "fluency", "distinct", "delta", "steered", "cache", "scope")
+TERMINAL_HEADER = ("alpha", "French", "tone", "fluency", "distinct", "delta", "steered", "cached")
 HEADER = (
     "alpha", "answers", "French", "tone", "fluency (nats/token)", "distinct-2", "mean delta norm",
     "tokens steered", "cached", "in scope",
@@ -31,7 +31,7 @@ def cells(point: Point) -> list[str]:
 def terminal_cells(point: Point) -> list[str]:
     """One row of the terminal's table, under TERMINAL_HEADER, for a terminal of 80 columns."""
     shown = [_percent(point.french), f"{point.tone.value:+.2f}", f"{point.fluency.value:.2f}"]
-    return [f"{point.alpha:g}", *shown, *_rest(point)]
+    return [f"{point.alpha:g}", *shown, *_rest(point)[:-1]]
 
 
 def _rest(point: Point) -> list[str]:
@@ -149,7 +149,7 @@ def _feature_cells(f: Separation) -> list[str]:
 
 def _effect(points: Sequence[Point]) -> str:
     french = [point for point in points if point.trait == "french"]
-    best = max(french, key=lambda point: point.french.value)
+    best = min((p for p in french if p.french.value > MIN_STEERED), key=lambda point: abs(point.alpha))
     plain = next(point for point in french if point.alpha == 0)
     return (
         f"{plain.french.value:.0%} French unsteered (below {MAX_UNSTEERED:.0%}), {best.french.value:.0%} at alpha "

@@ -137,9 +137,9 @@ def recorded_statistics(loaded: LoadedSAE) -> dict[str, Tensor]:
 
 def spoken_tokens(config: Config, loaded: LoadedSAE, feature: int, num: int) -> tuple[list[str], list[str]]:
     """The tokens that adding the feature promotes and suppresses most, by `logit_lens`."""
-    model = config.resolve(config.model)
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    logits = logit_lens(model, loaded.sae.W_dec[feature].float())[: len(tokenizer)]
+    arguments = config.vllm_arguments()
+    tokenizer = AutoTokenizer.from_pretrained(arguments.get("tokenizer", arguments["model"]))
+    logits = logit_lens(arguments["model"], loaded.sae.W_dec[feature].float())[: len(tokenizer)]
 
     def words(ids: Tensor) -> list[str]:
         return [str(tokenizer.decode([i])) for i in ids.tolist()]

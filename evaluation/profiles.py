@@ -7,7 +7,8 @@ from typing import Any
 
 from tiller.engine import SteeringSpec
 
-from .demo import SCORES, Row, Trait, by_cell, rounded
+from .demo import SCORES, Row, Trait, by_cell
+from .jsonl import rounded
 from .selection import gain_of, mean_fluency
 
 

@@ -153,8 +153,8 @@ class Dialogue:
         self.deed = self.wanted[0]
 
     def drift(self, scale: float) -> None:
-        """Lets a mixed dialogue change its language; French comes rarely and stays for six sentences or so."""
-        chance = {"english": 0.05, "french": 0.15}[self.languages[0]]
+        """Lets a mixed dialogue change its language; French comes rarely and stays for about eight sentences."""
+        chance = {"english": 0.03, "french": 0.12}[self.languages[0]]
         if self.pattern == "mixed" and self.rng.random() < scale * chance:
             self.languages = ["french" if self.languages[0] == "english" else "english"] * 2
 

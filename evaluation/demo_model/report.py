@@ -15,7 +15,7 @@ from .scores import words
 from .train_lm import held_out_rows, mean_loss
 from .train_sae import TopKSAE
 
-STRENGTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.3)
+STRENGTHS = (0.0, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.85)
 TRAITS = {"french": ("language", "french", "english"), "warm": ("tone", "warm", "hostile")}
 OPPOSITES = {"french": "english", "warm": "hostile", "hostile": "warm"}
 SAMPLE_ROWS = 8
@@ -200,7 +200,7 @@ def steering(bench: Bench, top: dict[str, list[dict[str, float]]], num_prompts: 
 
         def best_gain(edits: Edits, trait: str = trait) -> float:
             scale = len(edits) ** -0.5
-            return max(_gain(steering_point(bench, edits, s * scale, choosing), trait) for s in (0.35, 0.65))
+            return max(_gain(steering_point(bench, edits, s * scale, choosing), trait) for s in (0.25, 0.35, 0.5))
 
         candidates = [int(feature["id"]) for feature in top[trait]]
         ranked = sorted(candidates, key=lambda i: -best_gain({i: 1.0}))

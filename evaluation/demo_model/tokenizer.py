@@ -44,7 +44,11 @@ def train_tokenizer(num_documents: int = 20_000) -> PreTrainedTokenizerFast:
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Writes tokenizer.json and tokenizer_config.json, the chat template inside the latter."""
+    """Writes tokenizer.json and tokenizer_config.json, the chat template inside the latter.
+
+    Into a folder of their own: beside a config.json of model type qwen2, transformers' AutoTokenizer would split text by
+    Qwen's own rules whatever these files say, and the model would read tokens it never saw together.
+    """
     tokenizer.save_pretrained(folder, save_jinja_files=False)
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text())

@@ -22,11 +22,13 @@ CHECKPOINT = "lm_checkpoint.pt"
 class LMConfig:
     """Sizes and schedule; one step is `num_rows` packed rows of `seq_len` tokens, every tenth step has longer rows.
 
-    From step `noise_from` on, every token of the layer that will be steered receives some of another token's residual,
-    up to `noise` times its own norm. So the layers after it learn to keep words together under an edit.
+    From step `noise_from` on, random noise of up to `noise` times a token's norm is added to the layer that will be
+    steered, so that the layers after it keep a word together under an edit instead of relying on exact values.
     """
 
-    num_steps: int = 1400
+    num_steps: int = 1300
+    horizon_steps: int = 1700
+    cooldown_steps: int = 350
     num_rows: int = 6
     seq_len: int = 384
     long_seq_len: int = 1024
@@ -35,7 +37,7 @@ class LMConfig:
     weight_decay: float = 0.1
     grad_clip: float = 1.0
     noise: float = 0.7
-    noise_from: int = 300
+    noise_from: int = 617
     seconds_per_checkpoint: float = 120.0
     seed: int = 0
 
@@ -46,20 +48,20 @@ class LMConfig:
         return max(1, self.num_rows * self.seq_len // self.long_seq_len), self.long_seq_len
 
     def rate(self, step: int) -> float:
-        """Linear warm-up, then a cosine down to 2% of the peak."""
+        """Linear warm-up, a cosine towards `horizon_steps`, and a linear decay to zero at the end."""
         warm_up = min(1.0, (step + 1) / self.warmup_steps)
-        progress = max(0, step - self.warmup_steps) / max(1, self.num_steps - self.warmup_steps)
-        return self.learning_rate * warm_up * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+        progress = max(0, step - self.warmup_steps) / (self.horizon_steps - self.warmup_steps)
+        decay = min(1.0, (self.num_steps - step) / self.cooldown_steps)
+        return self.learning_rate * warm_up * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress))) * decay
 
     def disturb(self, x: Tensor, step: int) -> Tensor | None:
         """x [rows, seq, d_model] with this step's noise, a function of seed and step so that a resumed run repeats it."""
         if step < self.noise_from:
             return None
         generator = torch.Generator().manual_seed(self.seed + step)
-        flat = x.detach().flatten(0, 1)
-        others = flat[torch.randperm(len(flat), generator=generator)] - flat.mean(0)
-        size = self.noise * torch.rand(len(flat), 1, generator=generator) * flat.norm(dim=-1, keepdim=True)
-        return x + (size * torch.nn.functional.normalize(others, dim=-1)).view_as(x).to(x.dtype)
+        direction = torch.nn.functional.normalize(torch.randn(x.shape, generator=generator), dim=-1)
+        size = self.noise * torch.rand(x.shape[:-1], generator=generator)
+        return x + (size * x.detach().norm(dim=-1)).unsqueeze(-1).to(x.dtype) * direction.to(x.dtype)
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen2ForCausalLM:

@@ -9,10 +9,11 @@ import yaml
 
 from tiller.engine import load_config
 from tiller.evaluation.answers import Answer
-from tiller.evaluation.demo import Row, Trait, failures, rounded, summarise
+from tiller.evaluation.demo import Row, Trait, failures, summarise
 from tiller.evaluation.demo_report import draw, terminal_cells
 from tiller.evaluation.features import Separation
 from tiller.evaluation.inputs import InputError
+from tiller.evaluation.jsonl import rounded
 from tiller.evaluation.profiles import best_profiles, write_profiles
 from tiller.evaluation.selection import FLUENCY_WEIGHT, REFINED, TRIAL_ALPHAS, Goal, Part, Push, _extended, gain_of
 
@@ -112,7 +113,7 @@ def test_profiles_are_the_best_points(tmp_path: Path) -> None:
 
 
 def test_rows_are_plain_and_rounded() -> None:
-    plain = row(4, FRENCH, fluency=-1.23456789).to_dict()
+    plain = rounded(row(4, FRENCH, fluency=-1.23456789).to_dict())
     assert plain["fluency"] == -1.23457 and plain["french"] is True and plain["text"] == FRENCH
     assert json.loads(json.dumps(plain)) == plain
     assert rounded({"a": [1, 1.00000049, True, None]}) == {"a": [1, 1.0, True, None]}

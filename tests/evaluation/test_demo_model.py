@@ -29,7 +29,7 @@ def metrics():
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return AutoTokenizer.from_pretrained(DEMO / "model")
+    return AutoTokenizer.from_pretrained(DEMO / "tokenizer")
 
 
 @pytest.fixture(scope="module")

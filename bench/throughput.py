@@ -79,7 +79,7 @@ def main(
     hooked = HookedModel(load_config(config), feature=7, value=0.5)
     samples: dict[str, list[float]] = {arm.name: [] for arm in ARMS} | {HF: []}
     for number in track(range(rounds + 1), description="rounds (the first warms up)"):
-        for arm in ARMS:
+        for arm in ARMS[number % len(ARMS) :] + ARMS[: number % len(ARMS)]:  # nobody always comes first
             result = children[arm.engine].round(_specs(arm, num_requests), max_tokens)
             _check(arm, result, num_requests)
             if number:

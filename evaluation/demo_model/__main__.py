@@ -23,7 +23,9 @@ SAE_FOLDER = Path("sae/resid_post_layer_15/trainer_0")
 def main() -> None:
     """Trains, or goes on where an earlier run of the same command stopped."""
     parser = argparse.ArgumentParser(prog="python -m tiller.evaluation.demo_model", description=__doc__)
-    parser.add_argument("out", type=Path, help="folder that receives model/, tokenizer/, sae/, metrics.json and README.md")
+    parser.add_argument(
+        "out", type=Path, help="folder that receives model/, tokenizer/, sae/, metrics.json and README.md"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (default: all cores)")
     parser.add_argument("--lm-steps", type=int, default=LMConfig.num_steps)
     parser.add_argument("--sae-steps", type=int, default=SAEConfig.num_steps)
@@ -33,7 +35,7 @@ def main() -> None:
 
 
 def make(out: Path, lm_config: LMConfig, sae_config: SAEConfig) -> None:
-    """Writes model/, tokenizer/, sae/, metrics.json and README.md into `out`; `out`/work holds the checkpoint until all is done."""
+    """Writes model/, tokenizer/, sae/, metrics.json and README.md into `out`; its work/ lasts until all is done."""
     work = out / "work"
     work.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer()

@@ -17,7 +17,9 @@ two shared CPU cores). A run that was stopped goes on from its last checkpoint.
 
 | file | content |
 |---|---|
-| `model/` | Qwen2ForCausalLM, 18 layers, d_model 128, weights in bfloat16, to be run in float32; ChatML template |
+| `model/` | Qwen2ForCausalLM, 18 layers, d_model 128, weights in bfloat16, to be run in float32 |
+| `tokenizer/` | byte-level BPE of 2048 tokens with a ChatML template; apart, since beside a Qwen2 config AutoTokenizer \
+would split text by Qwen's rules |
 | `sae/resid_post_layer_15/trainer_0/` | dictionary_learning's AutoEncoderTopK: 1024 features, k = 16 |
 | `metrics.json` | every number below, with the whole steering curves |
 

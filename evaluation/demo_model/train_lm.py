@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,7 @@ def _steps(
     smooth = state["train_loss"]
     for step in progress:
         rows = stream.batch(*config.shape(step))
-        with residual_hook(model, lambda x, step=step: config.disturb(x, step)):
+        with residual_hook(model, partial(config.disturb, step=step)):
             loss = _step(model.train(), optimizer, rows, config.rate(step), config.grad_clip)
         smooth = loss if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss
         progress.set_postfix(loss=f"{smooth:.3f}")

@@ -45,7 +45,6 @@ def test_lora(engines: Callable[..., Any], oracles: Callable[..., Any], tmp_path
                 check_output(output, oracles(), spec)
 
 
-@pytest.mark.runner
 def test_structured_output(engines: Callable[..., Any]) -> None:
     """A choice constraint holds under steering that would say something else."""
     from vllm.sampling_params import StructuredOutputsParams
@@ -58,7 +57,6 @@ def test_structured_output(engines: Callable[..., Any]) -> None:
         assert output.outputs[0].text.strip() in ("t7", "t8")
 
 
-@pytest.mark.runner
 def test_prompt_logprobs_are_steered(engines: Callable[..., Any], oracles: Callable[..., Any]) -> None:
     prompt, spec = tiny.prompt(6, 14), {"features": [{"id": 5, "op": "set", "value": 12.0}]}
     params = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0)

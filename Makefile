@@ -18,10 +18,10 @@ lint: $(ready)
 	.venv/bin/mypy --explicit-package-bases kernels
 
 bench: $(ready)  ## what steering costs on this machine
-	.venv/bin/python bench/throughput.py
+	.venv/bin/python bench/throughput.py --eager
 
 demo-model: $(ready)  ## make the embedded model and SAE again, from nothing (about an hour on 2 cores)
-	.venv/bin/python -m tiller.evaluation.demo_model configs/demo
+	OMP_WAIT_POLICY=PASSIVE .venv/bin/python -m tiller.evaluation.demo_model configs/demo
 
 $(ready): pyproject.toml .ci/setup
 	.ci/setup

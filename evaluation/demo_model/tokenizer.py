@@ -44,13 +44,15 @@ def train_tokenizer(num_documents: int = 20_000) -> PreTrainedTokenizerFast:
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Writes tokenizer.json and tokenizer_config.json, the chat template inside the latter.
+    """Writes tokenizer.json and tokenizer_config.json, the chat template inside the latter, and a config.json.
 
     Into a folder of their own: beside a config.json of model type qwen2, transformers' AutoTokenizer would split text by
     Qwen's own rules whatever these files say, and the model would read tokens it never saw together.
     """
     tokenizer.save_pretrained(folder, save_jinja_files=False)
     path = folder / "tokenizer_config.json"
+    # vLLM looks for a model type here too; this family's tokenizer files transformers takes as they are.
+    (folder / "config.json").write_text('{"model_type": "gpt2"}\n')
     config = json.loads(path.read_text())
     config["tokenizer_class"] = "PreTrainedTokenizerFast"  # the name that transformers 4 and 5 both know
     path.write_text(json.dumps(config, indent=2) + "\n")

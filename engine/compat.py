@@ -1,6 +1,4 @@
-"""The only file that touches private vLLM names. Written against vLLM 0.32 (V1 and V2 model runners); 0.26 to 0.33 agree on
-every name used here, as far as the notes in docs/vllm.md say.
-"""
+"""The only file that touches private vLLM names. Written and tested against vLLM 0.32, on model runners V1 and V2."""
 
 from collections.abc import Callable
 from dataclasses import fields

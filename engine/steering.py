@@ -35,7 +35,6 @@ class Admitted:
     """A steered request that is in the batch."""
 
     row: int
-    spec: SteeringSpec
     scope: Scope
     record: int  # its number in the log, -1 where nobody will ask
 
@@ -92,7 +91,7 @@ class Steering(nn.Module):
             for site in self.site_list():
                 site.write_row(row, programs.get(site.layer))
         record = self._record(req_id, (extra_args or {}).get(ID_KEY), Record(spec, scope, num_computed))
-        self.admitted[req_id] = Admitted(row, spec, scope, record)
+        self.admitted[req_id] = Admitted(row, scope, record)
 
     def release(self, req_id: str) -> None:
         """Forgets a request that left the batch, finished or preempted; its record stays until claimed."""

@@ -59,6 +59,7 @@ class Site(nn.Module):
         """Gives table row `row` a program; None means it does nothing here."""
         (program or self._empty).write(self.table, row)
         self.needs[row] = program.needs if program else None
+        self.table.declare(row, self.needs[row])
 
     def begin(self, batch: Batch | None, rows: list[int]) -> None:
         """Sets what the next forward does; `rows` are the distinct table rows in `batch`."""

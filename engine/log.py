@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .site import SiteReport
+from .transfer import Transfer
 
 Columns = dict[str, NDArray]  # equal numbers of rows; "record" and "position" are always there
 
@@ -17,6 +18,11 @@ class StepLog:
 
     def __init__(self) -> None:
         self._chunks: list[Columns] = []
+        self._coming: list[Transfer] = []
+
+    def append_later(self, transfer: Transfer) -> None:
+        """One step whose columns are still on their way."""
+        self._coming.append(transfer)
 
     def append(self, records: NDArray, positions: NDArray, reports: dict[int, SiteReport]) -> None:
         """One step: records [n] and positions [n] of its steered tokens, reports by layer."""
@@ -35,8 +41,8 @@ class StepLog:
 
     def take(self, records: set[int]) -> dict[int, Columns]:
         """Removes and returns the rows of `records`, each with every position once, ascending."""
-        merged = _merge(self._chunks)
-        self._chunks = []
+        merged = _merge(self._chunks + [transfer.columns() for transfer in self._coming])
+        self._chunks, self._coming = [], []
         if not merged:
             return {}
         wanted = np.isin(merged["record"], np.fromiter(records, dtype=np.int64))

@@ -85,8 +85,13 @@ def draw(report: dict[str, Any]) -> Figure:
 
 
 def _panel(panel: Axes, results: Sequence[dict[str, Any]]) -> None:
-    panel.set(xscale="log", yscale="log")
-    panel.plot([r["tokens"] for r in results], [r["floor_us"] for r in results], "--", color=INK, label="roofline floor")
+    panel.set(yscale="log")
+    panel.set_xscale("log", base=2)
+    panel.set_xticks([r["tokens"] for r in results], labels=[str(r["tokens"]) for r in results])
+    panel.minorticks_off()
+    panel.plot(
+        [r["tokens"] for r in results], [r["floor_us"] for r in results], "--", color=INK, label="roofline floor"
+    )
     for name in NAMES:
         own = [(r["tokens"], r["contenders"][name]) for r in results if name in r["contenders"]]
         if not own:

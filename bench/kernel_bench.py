@@ -17,8 +17,7 @@ import torch
 import triton
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch._dynamo.exc import TorchDynamoException
-from torch._inductor.exc import InductorError
+from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
 from tiller.kernels.steerer import interpreted
 
@@ -183,7 +182,7 @@ class Bench:
         start = time.perf_counter()
         try:
             errors["compiled"] = check(contender, "compiled", expected)
-        except (TorchDynamoException, InductorError) as error:  # not ours to mend
+        except (TorchDynamoException, FailOnRecompileLimitHit) as error:  # not ours to mend
             return {"compiled": f"not run: {type(error).__name__}: {str(error).splitlines()[0]}"}
         finally:
             self.compile_seconds -= time.perf_counter() - start

@@ -22,8 +22,9 @@ LABELS = {
 }  # fmt: skip
 
 
-def show(report: dict[str, Any], console: Console) -> None:
-    """One table an operation: medians, and how many times the floor and the first contender each takes."""
+def show(report: dict[str, Any]) -> None:
+    """One table an operation: medians, how many times the first contender each takes, and how many times the floor that one."""
+    console = Console(width=120)
     rates = report["rates"]
     console.print(f"Triton kernels: {report['triton']}", style="bold", highlight=False)
     ceilings = f"{rates['bandwidth'] / 1e12:.3g} TB/s, {rates['peak'] / 1e12:.3g} TFLOP/s"

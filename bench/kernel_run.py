@@ -54,7 +54,7 @@ def run_kernels(
     except WrongResultError as error:
         console.print(f"refused to report: {error}", style="red", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
-    show(report, console)
+    show(report)
     save_plot(report, folder / "kernels.png")
     console.print(f"written: {folder}/kernels.json, {folder}/kernels.png", highlight=False, soft_wrap=True)
 

@@ -1,8 +1,8 @@
 """Random dictionaries and tokens of a realistic scale, on which the reference and the kernels must agree.
 
 Rows of W_enc and W_dec have length 1 and tokens a root mean square of 1, so that pre-activations are standard normal. The
-threshold lets k of F features through on average. The features that the programs edit have a bias of 4, so that they are active
-at nearly every token and a membership edit needs the encoder there.
+threshold lets k of F features through on average. The 8 features that the programs are about have a bias of 4 on top, so that
+they are active at nearly every token and a membership edit needs the encoder there.
 """
 
 from dataclasses import dataclass

@@ -113,7 +113,12 @@ def test_same_command_goes_on_and_fresh_does_not(plain):
     both = report(out)["results"]
     assert both[: len(first)] == first and [r["tokens"] for r in both[len(first) :]] == [3] * len(OPERATIONS)
     assert bench(out, "--tokens", "2", "--fresh", **UNCOMPILED).returncode == 0
-    assert [r["tokens"] for r in report(out)["results"]] == [2] * len(OPERATIONS)
+    again = report(out)["results"]
+    assert [r["tokens"] for r in again] == [2] * len(OPERATIONS)
+    assert (
+        "compiled" not in again[0]["contenders"]
+        and again[0]["notes"]["compiled"] == "not run: torch.compile is switched off"
+    )
 
 
 def test_a_killed_run_goes_on_where_it_was(tmp_path):

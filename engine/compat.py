@@ -10,7 +10,7 @@ from torch import nn
 
 from tiller.kernels.dispatch import backend
 
-from .errors import TillerError, UnsupportedError
+from .errors import ConfigError, TillerError, UnsupportedError
 
 # KV connectors that key blocks by tokens alone would hand steered blocks to unsteered requests.
 TOKEN_KEYED_CONNECTORS = ("LMCache", "FlexKV", "ExampleConnector")
@@ -191,7 +191,7 @@ def engine_config(arguments: dict[str, Any]) -> Any:
 
 
 def check_supported(vllm_config: Any) -> None:
-    """Raises UnsupportedError for set-ups in which some tokens would pass unsteered, or steered twice, in silence."""
+    """Raises UnsupportedError, or ConfigError, for set-ups in which some tokens would pass unsteered, or steered twice, in silence."""
     parallel, compilation = vllm_config.parallel_config, vllm_config.compilation_config
     reasons = []
     if getattr(parallel, "use_ubatching", False) or getattr(parallel, "enable_dbo", False):
@@ -208,17 +208,27 @@ def check_supported(vllm_config: Any) -> None:
     if connector.startswith(TOKEN_KEYED_CONNECTORS):
         reasons.append(f"KV connector {connector} keys blocks by tokens alone and would share steered ones")
     mode = getattr(compilation.cudagraph_mode, "name", "NONE")
-    if mode != "NONE" and steers_by_reference():
+    if mode != "NONE" and not takes_cuda_graphs():
         reasons.append(f"cudagraph_mode {mode} can't hold the reference op (TILLER_KERNELS=reference)")
     if reasons:
         raise UnsupportedError("this vLLM set-up can't be steered: " + "; ".join(reasons) + ". Turn it off.")
 
 
-def steers_by_reference() -> bool:
-    """True on a GPU whose op is plain torch, which depends on the batch and can't be part of a captured graph."""
+def kernel_backend() -> str:
+    """Which implementation of the op workers on this platform will use; raises ConfigError where TILLER_KERNELS is wrong."""
     from vllm.platforms import current_platform
 
-    return current_platform.is_cuda() and backend("cuda") == "reference"
+    try:
+        return backend("cuda" if current_platform.is_cuda() else "cpu")
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def takes_cuda_graphs() -> bool:
+    """False on a GPU whose op is plain torch, which depends on the batch and can't be part of a captured graph."""
+    from vllm.platforms import current_platform
+
+    return not (current_platform.is_cuda() and kernel_backend() == "reference")
 
 
 def is_draft_model(vllm_config: Any) -> bool:

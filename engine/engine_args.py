@@ -15,6 +15,6 @@ def steered_engine_args(config: Config, plan: Plan) -> dict[str, Any]:
         raise ConfigError(f"additional_config.{PLAN_KEY} is ours; put SAEs and vectors in the config", "engine")
     additional[PLAN_KEY] = plan.model_dump(mode="json")
     arguments = {**config.vllm_arguments(), "additional_config": additional}
-    if compat.steers_by_reference() and not arguments.get("enforce_eager"):
+    if not compat.takes_cuda_graphs() and not arguments.get("enforce_eager"):
         arguments.setdefault("compilation_config", {"cudagraph_mode": "NONE"})
     return arguments

@@ -74,7 +74,8 @@ class Steering(nn.Module):
         self.log = StepLog()
         self._next_record = 0
         self.kernels: KernelSteps | None = None
-        self._pending: SteeredTokens | bool = False
+        self._pending: SteeredTokens | None = None  # what the step under way does, where the host knows
+        self._wanted = False  # somebody may ask for a receipt of it
         self._programs: OrderedDict[str, dict[int, SiteProgram]] = OrderedDict()
 
     def site_list(self) -> list[Site]:
@@ -83,6 +84,12 @@ class Steering(nn.Module):
     def use_kernels(self, workspace: Workspace, num_slots: int) -> None:
         """From now on Triton steers, over `workspace`; `num_slots` requests can be in the batch."""
         self.kernels = KernelSteps(workspace, self.site_list(), num_slots)
+
+    def describe(self) -> dict[str, Any]:
+        """How this worker steers."""
+        if self.kernels is None:
+            return {"kernels": "reference", "scratch_bytes": 0}
+        return {"kernels": "triton", "scratch_bytes": self.kernels.workspace.num_bytes}
 
     def admit(
         self, req_id: str, extra_args: dict[str, Any] | None, prompt_len: int, num_computed: int, slot: int = -1
@@ -123,7 +130,7 @@ class Steering(nn.Module):
         tokens = steered_tokens(np.array(owners, dtype=np.int64), query_start_loc, positions.cpu().numpy())
         if not len(tokens.token):
             return
-        self._pending = tokens
+        self._pending, self._wanted = tokens, bool((tokens.record >= 0).any())
         batch = None
         if self.kernels:
             self.kernels.begin_on_host(tokens, len(positions))
@@ -147,7 +154,7 @@ class Steering(nn.Module):
         if not present:
             self.kernels.idle()
             return
-        self._pending = any(self._logged(admitted) >= 0 for _, admitted in present)
+        self._wanted = any(self._logged(admitted) >= 0 for _, admitted in present)
         self.kernels.begin_on_device(query_start_loc, idx_mapping, positions)
         rows = sorted({admitted.row for _, admitted in present})
         for site in self.site_list():
@@ -164,15 +171,16 @@ class Steering(nn.Module):
 
     def end_step(self, idle: bool = True) -> None:
         """Moves what the last forward did into the log and makes the sites idle; safe to call again."""
-        pending, self._pending = self._pending, False
+        pending, wanted = self._pending, self._wanted
+        self._pending, self._wanted = None, False
         if self.kernels:
-            if pending is True or (pending and (pending.record >= 0).any()):
+            if wanted:
                 self.log.append_later(self.kernels.transfer())
             if idle:
                 self.kernels.idle()
-        elif pending:
+        elif pending is not None and wanted:
             reports = {site.layer: site.report for site in self.site_list() if site.report is not None}
-            if reports and (pending.record >= 0).any():
+            if reports:
                 self.log.append(pending.record, pending.position, reports)
         for site in self.site_list():
             site.begin(None, [])

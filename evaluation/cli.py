@@ -114,12 +114,12 @@ def doctor(
     """Say what a config holds, then prove on the running engine that steering reaches the right tensor."""
     from rich.table import Table
 
-    from .doctor import describe_saes, run_checks, versions
+    from .doctor import describe_saes, describe_worker, run_checks, versions
 
     loaded = load_config(config)
     with boot(loaded, capture=True, enforce_eager=True) as llm:
         facts = Table("", "", show_header=False, box=None)
-        for name, value in {**versions(), "model": loaded.model, "runner": llm.workers[0]["runner"]}.items():
+        for name, value in {**versions(), "model": loaded.model, **describe_worker(llm)}.items():
             facts.add_row(name, value)
         for sae in describe_saes(llm.plan):
             facts.add_row(f"SAE {sae.pop('name')}", ", ".join(f"{key} {value}" for key, value in sae.items() if value))

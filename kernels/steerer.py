@@ -26,6 +26,7 @@ from .table import SiteTable
 from .workspace import Workspace, group_size, num_groups
 
 ROWS = 16  # rows of W_dec that one program of gather_kernel loads at once
+FUSED = {"enable_fp_fusion": True}  # Triton 3.10 changes its default, and with it the bits of every sum
 GATHER_BLOCK = 512  # and columns: 7 programs a token at d_model 3584, so that a single token still spreads over SMs
 
 
@@ -43,11 +44,12 @@ class Steerer:
     def __call__(self, hidden: Tensor, residual: Tensor | None) -> None:
         """Steers the stream hidden (+ residual), each [n, d_model] and contiguous, in place, by `workspace.rows`."""
         assert hidden.is_contiguous() and (residual is None or residual.is_contiguous())
+        assert len(hidden) <= len(self.workspace.rows), (len(hidden), len(self.workspace.rows))
         if len(hidden) == 0:
             return
         stream = (hidden, hidden if residual is None else residual)
         common = {**self.shape, "PAIR": residual is not None, "BLOCK": self.block, "num_warps": warps(self.block)}
-        common["NUM_SAES"] = len(self.encoders)
+        common |= {"NUM_SAES": len(self.encoders), **FUSED}
         if not self.encoders:
             self._edit(None, stream, common)
             return
@@ -172,6 +174,7 @@ class Encoder:
             BLOCK_D=tile.depth,
             num_warps=tile.num_warps,
             num_stages=tile.num_stages,
+            **FUSED,
         )
 
     def select(self, start: int, num: int) -> None:
@@ -199,6 +202,7 @@ class Encoder:
             BLOCK_C=triton.next_power_of_2(candidates),
             BLOCK_E=triton.next_power_of_2(self.position["E"]),
             num_warps=8 if max(groups, candidates) > 1024 else 4,
+            **FUSED,
         )
 
     def gather(self, start: int, num: int) -> None:
@@ -226,6 +230,7 @@ class Encoder:
             ROWS=ROWS,
             BLOCK=block,
             num_warps=4,
+            **FUSED,
         )
 
 

@@ -32,7 +32,7 @@ DTYPES = {
     torch.int32: "*i32",
     torch.int64: "*i64",
 }
-OPTIONS = ("num_warps", "num_stages")
+OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
 KERNELS = {
     steerer: ("edit_kernel", "encode_kernel", "select_kernel", "gather_kernel", "finish_kernel"),
     layout: ("layout_kernel",),

@@ -191,7 +191,7 @@ def engine_config(arguments: dict[str, Any]) -> Any:
 
 
 def check_supported(vllm_config: Any) -> None:
-    """Raises UnsupportedError, or ConfigError, for set-ups in which some tokens would pass unsteered, or steered twice, in silence."""
+    """Raises UnsupportedError for set-ups in which some tokens would pass unsteered, or steered twice, in silence."""
     parallel, compilation = vllm_config.parallel_config, vllm_config.compilation_config
     reasons = []
     if getattr(parallel, "use_ubatching", False) or getattr(parallel, "enable_dbo", False):

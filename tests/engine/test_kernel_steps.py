@@ -16,8 +16,15 @@ SPECS = {
     "plain": None,
     "edits": {"features": [{"id": 3, "op": "set", "value": 2.0}, {"id": 5, "op": "scale", "value": 0.5}]},
     "when": {"features": [{"id": 1, "op": "add", "value": 1.5, "sae": "gated", "when": {"feature": 4, "above": 0.2}}]},
-    "replaced": {"features": [{"id": 2, "op": "min", "value": 1.0, "sae": "gated"}], "error_term": False, "where": "prompt"},
-    "late": {"vectors": [{"name": "v2", "alpha": 3.0}, {"name": "v0", "alpha": 0.2, "unit": "norm"}], "where": "generated"},
+    "replaced": {
+        "features": [{"id": 2, "op": "min", "value": 1.0, "sae": "gated"}],
+        "error_term": False,
+        "where": "prompt",
+    },
+    "late": {
+        "vectors": [{"name": "v2", "alpha": 3.0}, {"name": "v0", "alpha": 0.2, "unit": "norm"}],
+        "where": "generated",
+    },
     "read": {"read": {"top": 3, "features": [7], "reduce": "none"}, "where": {"start": 2, "end": 7}},
 }
 WAYS = ("reference", "host", "device")

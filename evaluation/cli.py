@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from tiller.bench.cli import app as bench_app
 from tiller.engine.config import load_config
 from tiller.engine.errors import TillerError
 from tiller.engine.planner import make_plan
@@ -19,6 +20,7 @@ from .options import ConfigOption, Op, SAEOption, SeedOption, Unit
 from .spec_options import spec_of
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
+app.add_typer(bench_app, name="bench")
 app.add_typer(features_app, name="features")
 console = Console()
 

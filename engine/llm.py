@@ -163,6 +163,9 @@ def merge_receipts(from_workers: Sequence[dict[str, Any] | None]) -> Receipt:
     found = [plain for plain in from_workers if plain is not None]
     if not found:
         raise UnsteeredError("no worker saw this request's steering")
+    for plain in found:
+        if "unsteered" in plain:
+            raise UnsteeredError(plain["unsteered"])
     return Receipt.from_worker(found[0])
 
 

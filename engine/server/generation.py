@@ -118,7 +118,7 @@ async def _claim(server: Server, ticket: Ticket, index: int, prompt_ids: list[in
     if ticket.spec.read is not None and ticket.spec.read.reduce == "none":
         receipt = align_read(receipt, prompt_ids, tokens, server.decode)
     ticket.receipts[index] = receipt
-    metrics.count(receipt, ticket.profile)
+    metrics.count(receipt, ticket.spec, server.plan, ticket.profile)
 
 
 def check_read_size(ticket: Ticket, max_model_len: int) -> None:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
 from tiller.engine import compat
 from tiller.engine.errors import TillerError
 
@@ -25,7 +27,10 @@ def extend(app: Any) -> None:
 
     app.include_router(routes.router)
     app.add_exception_handler(TillerError, refused)
+    app.add_exception_handler(StarletteHTTPException, unreadable)
     app.user_middleware.append(Middleware(SteeringMiddleware))
+    if app.middleware_stack is not None:  # already assembled by vLLM's container support
+        app.middleware_stack = app.build_middleware_stack()
 
 
 async def refused(request: Any, error: TillerError) -> Any:
@@ -34,6 +39,15 @@ async def refused(request: Any, error: TillerError) -> Any:
 
     body = problems.refusal(error, request.url.path)
     return JSONResponse(body.model_dump(), body.error.code)
+
+
+async def unreadable(request: Any, error: Any) -> Any:
+    """OpenAI's shape where FastAPI gives up on a body, such as one nested too deeply; the rest as it was."""
+    from fastapi.exception_handlers import http_exception_handler
+
+    if request.app.state.engine_client.tiller is None or error.status_code != 400:
+        return await http_exception_handler(request, error)
+    return await refused(request, TillerError(str(error.detail), "body"))
 
 
 async def ready(engine: Any, state: Any) -> None:

@@ -35,7 +35,6 @@ class Server:
         self.vectors = Vectors(self)
         self.profiles = Profiles(self)
         self.deliveries: WeakValueDictionary[str, Any] = WeakValueDictionary()
-        self._encode_passes = 0
 
     @property
     def plan(self) -> Plan:
@@ -85,9 +84,6 @@ class Server:
             return
         metrics.ROWS_IN_USE.set(max(worker.get("rows_held", 0) for worker in workers))
         metrics.RECORDS.set(max(worker.get("records", 0) for worker in workers))
-        passes = max(worker.get("encode_passes", 0) for worker in workers)
-        metrics.ENCODE_PASSES.inc(passes - self._encode_passes)
-        self._encode_passes = passes
 
 
 def server_of(engine: Any) -> Server | None:

@@ -69,9 +69,9 @@ def shown(field: str | None) -> str | None:
 
 
 def set_up_log() -> None:
-    """One JSON object a line on stderr, whatever vLLM does with its own log."""
+    """One JSON object a line on stderr; vLLM writes its process's name before each line of `sys.stderr`."""
     if not log.handlers:
-        handler = logging.StreamHandler(sys.stderr)
+        handler = logging.StreamHandler(open(sys.__stderr__.fileno(), "w", buffering=1, closefd=False))  # noqa: SIM115
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(handler)
         log.propagate = False

@@ -94,7 +94,10 @@ class Vectors:
 
     async def _add(self, name: str, layer: int | None, data: bytes, store: bool = False) -> VectorEntry:
         plan = self._server.plan
-        vector, own_layer = read_vector(data)
+        try:
+            vector, own_layer = read_vector(data)
+        except ConfigError as error:
+            raise ConfigError(error.message, "file") from None
         layer = own_layer if layer is None else layer
         self._check(len(vector), layer)
         assert layer is not None

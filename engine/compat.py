@@ -128,6 +128,71 @@ def wrap_async_engine(start: Callable[[Any], Any], generate: Callable[..., Any])
     _wrap(AsyncLLM, "generate", generated)
 
 
+def wrap_shutdown(id_key: str) -> None:
+    """Lets an engine that drains answer for the receipts of what it has just finished, before it ends.
+
+    vLLM's engine ends with its last request and takes no calls while it drains. Requests that carry `id_key` in their
+    extra_args are owed a `tiller_claim` or `tiller_drop`.
+    """
+    from vllm.v1.engine import EngineCoreRequestType
+    from vllm.v1.engine.core import EngineCoreProc
+
+    def owed(engine: Any) -> dict[str, int]:
+        return engine.__dict__.setdefault("tiller_owed", {})
+
+    def handled(original: Any) -> Any:
+        def _handle_client_request(self: Any, request_type: Any, request: Any) -> None:
+            original(self, request_type, request)
+            if request_type == EngineCoreRequestType.ADD:
+                params = request[0].sampling_params
+                name = (params.extra_args or {}).get(id_key) if params is not None else None
+                if name is not None:
+                    owed(self)[name] = owed(self).get(name, 0) + 1
+            elif request_type == EngineCoreRequestType.UTILITY and request[2] == "collective_rpc":
+                _settle(owed(self), request[3])
+
+        return _handle_client_request
+
+    def working(original: Any) -> Any:
+        def has_work(self: Any) -> bool:
+            is_draining = not self.is_running() and self.vllm_config.shutdown_timeout > 0
+            return original(self) or (is_draining and bool(owed(self)))
+
+        return has_work
+
+    def rejected(original: Any) -> Any:
+        def _reject_utility_in_shutdown(self: Any, client_idx: int, call_id: int, method_name: str) -> bool:
+            if method_name == "collective_rpc" and owed(self):
+                return False
+            return original(self, client_idx, call_id, method_name)
+
+        return _reject_utility_in_shutdown
+
+    _wrap(EngineCoreProc, "_handle_client_request", handled)
+    _wrap(EngineCoreProc, "has_work", working)
+    _wrap(EngineCoreProc, "_reject_utility_in_shutdown", rejected)
+
+
+def _settle(owed: dict[str, int], call: Any) -> None:
+    """Strikes off what a collective_rpc with arguments (method, timeout, args, kwargs) claims or drops."""
+    method, _, args, *_ = call
+    if method == "tiller_claim":
+        for name, *_ in args[0]:
+            owed[name] = owed.get(name, 0) - 1
+            if owed[name] <= 0:
+                del owed[name]
+    elif method == "tiller_drop":
+        for name in args[0]:
+            owed.pop(name, None)
+
+
+def engine_gone(engine: Any) -> bool:
+    """True once the engine's processes have ended, whether asked to or not."""
+    resources = engine.engine_core.resources
+    manager = resources.engine_manager
+    return resources.engine_dead or (manager is not None and not any(p.is_alive() for p in manager.processes))
+
+
 def wrap_handlers(answer: Callable[..., Any]) -> None:
     """Lets `await answer(original, handler, request, raw_request)` answer chat completions, completions and responses,
     over HTTP and in batch files alike."""

@@ -13,12 +13,14 @@ def register() -> None:
         return
     from . import compat
     from .prefix_cache import steering_key
+    from .steering import ID_KEY
     from .submission import check_params
 
     compat.register_models()
     compat.wrap_block_hash_keys(steering_key)
     compat.wrap_submission(check_params)
     compat.wrap_engine_config(prepare)
+    compat.wrap_shutdown(ID_KEY)
 
 
 def prepare(arguments: Any, is_server: bool) -> None:

@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-import sys
 from typing import Any
 
 from tiller.engine import compat
@@ -16,6 +15,7 @@ KNOWN_PARTS = set(
     "steering features vectors error_term norm where skip_first max_norm read id op value unit sae when feature above "
     "name alpha mode version top reduce start end model profile defaults".split()
 )
+STDERR = 2  # the file itself: vLLM writes its process's name before each line of `sys.stderr`
 log = logging.getLogger("tiller.server")
 
 
@@ -69,9 +69,10 @@ def shown(field: str | None) -> str | None:
 
 
 def set_up_log() -> None:
-    """One JSON object a line on stderr; vLLM writes its process's name before each line of `sys.stderr`."""
+    """One JSON object a line on stderr."""
     if not log.handlers:
-        handler = logging.StreamHandler(open(sys.__stderr__.fileno(), "w", buffering=1, closefd=False))  # noqa: SIM115
+        handler = logging.StreamHandler(open(STDERR, "w", buffering=1, closefd=False))  # noqa: SIM115
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(handler)
+        log.setLevel(logging.INFO)  # whatever the root logger is set to by then
         log.propagate = False

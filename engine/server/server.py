@@ -9,6 +9,7 @@ from tiller.engine import compat
 from tiller.engine.engine_args import config_of
 from tiller.engine.llm import check_handshake, probe_specs
 from tiller.engine.plan import Plan, plan_of
+from tiller.engine.receipt import UnsteeredError
 from tiller.engine.steering import SPEC_KEY
 
 from . import metrics
@@ -18,6 +19,7 @@ from .profiles import Profiles
 from .settings import Settings
 from .vectors import Vectors
 
+ALIVE_SECONDS = 0.5  # how often a call that takes long looks whether the engine still runs
 GAUGE_TIMEOUT = 1.0  # seconds that a scrape waits for the workers
 
 
@@ -29,9 +31,10 @@ class Server:
         model = engine.vllm_config.model_config
         self.max_model_len: int = model.max_model_len
         self.d_model: int = model.get_hidden_size()
+        self._config = config_of(self.plan)
         self.workers: list[dict[str, Any]] = []
         self.served_names: list[str] = []
-        self.claims = Claims(lambda method, args: engine.collective_rpc(method, args=args))
+        self.claims = Claims(self.call_workers)
         self.vectors = Vectors(self)
         self.profiles = Profiles(self)
         self.deliveries: WeakValueDictionary[str, Any] = WeakValueDictionary()
@@ -49,11 +52,20 @@ class Server:
         Raises UnsupportedError or UnsteeredError where they don't, TillerError where a stored file doesn't fit.
         """
         self.served_names = served_names
-        self.workers = await self.engine.collective_rpc("tiller_describe")
+        self.workers = await self.call_workers("tiller_describe")
         check_handshake(self.plan, self.workers)
         await self._probe()
         await self.vectors.load()
-        self.profiles.load(config_of(self.plan))
+        self.profiles.load(self._config)
+
+    async def call_workers(self, method: str, args: tuple = ()) -> list[Any]:
+        """Every worker's answer to `method`. Raises UnsteeredError where the engine ends before it answers."""
+        call = asyncio.ensure_future(self.engine.collective_rpc(method, args=args))
+        while not (await asyncio.wait({call}, timeout=ALIVE_SECONDS))[0]:
+            if compat.engine_gone(self.engine):
+                call.cancel()
+                raise UnsteeredError("the engine ended before it gave a receipt")
+        return call.result()
 
     async def _probe(self) -> None:
         """Sends one token through every site, as SteeredLLM does; its receipt is claimed like any other."""

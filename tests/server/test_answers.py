@@ -116,9 +116,11 @@ def test_structured_output_under_steering(client: openai.OpenAI) -> None:
 
 
 def test_tools_under_steering(client: openai.OpenAI) -> None:
-    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    days = {"type": "object", "properties": {"day": {"enum": ["Monday", "Friday"]}}, "required": ["day"]}
+    strict = {"additionalProperties": False}
+    tool = {"type": "function", "function": {"name": "f", "parameters": {**days, **strict}, "strict": True}}
     named = {"type": "function", "function": {"name": "f"}}
-    answer = chat(client, FRENCH, tools=[tool], tool_choice=named, max_tokens=20)
+    answer = chat(client, FRENCH, tools=[tool], tool_choice=named, max_tokens=60)
     assert answer.choices[0].message.tool_calls[0].function.name == "f"
     check_sums(answer.steering)
     check_sums(chat(client, FRENCH, tools=[tool], tool_choice="auto").steering)

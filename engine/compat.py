@@ -232,6 +232,19 @@ def wrap_app(extend: Callable[[Any], None], ready: Callable[[Any, Any], Any]) ->
 
         return init_app_state
 
+    def ended(original: Any) -> Any:
+        async def serve_http(app: Any, *args: Any, **kwargs: Any) -> Any:
+            ending = await original(app, *args, **kwargs)
+            engine = app.state.engine_client
+            # vLLM exits with 0 after its engine has died; told to stop, it returns another coroutine than this.
+            if engine.tiller is not None and engine.errored and ending.__name__ == "dummy_shutdown":
+                ending.close()
+                raise SystemExit(1)
+            return ending
+
+        return serve_http
+
+    _wrap(entry, "serve_http", ended)
     _wrap(entry, "build_app", extended)
     _wrap(entry, "init_app_state", made_ready)
     batch = sys.modules.get("vllm.entrypoints.launchers.run_batch")

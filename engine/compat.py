@@ -190,7 +190,8 @@ def engine_gone(engine: Any) -> bool:
     """True once the engine's processes have ended, whether asked to or not."""
     resources = engine.engine_core.resources
     manager = resources.engine_manager
-    return resources.engine_dead or (manager is not None and not any(p.is_alive() for p in manager.processes))
+    processes = getattr(manager, "processes", [])
+    return resources.engine_dead or (bool(processes) and not any(process.is_alive() for process in processes))
 
 
 def wrap_handlers(answer: Callable[..., Any]) -> None:

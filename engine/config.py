@@ -57,13 +57,13 @@ class Config(_Strict):
         return {name: {"path": entry} if isinstance(entry, str) else entry for name, entry in value.items()}
 
     @classmethod
-    def checked(cls, body: dict[str, Any], where: str) -> "Config":
+    def checked(cls, body: dict[str, Any], where: str, base: Path | None = None) -> "Config":
         """The config in `body`, its profiles too.
 
         Raises ConfigError naming the key where one is unknown or wrong.
         """
         try:
-            config = cls(**body)
+            config = cls(**body, base=base)
         except (ValidationError, TypeError) as error:
             raise ConfigError(f"{where}: {_first(error)}") from None
         for profile in config.profiles:
@@ -117,7 +117,7 @@ def load_config(name_or_path: str | Path) -> Config:
         raise ConfigError(f"{file} is not YAML: {error}") from None
     if not isinstance(body, dict):
         raise ConfigError(f"{file} must hold a mapping with at least `model`")
-    return Config.checked({**body, "base": file.parent}, str(file))
+    return Config.checked(body, str(file), file.parent)
 
 
 def shipped_configs() -> list[str]:

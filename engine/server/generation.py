@@ -59,15 +59,16 @@ def generate(
     Raises TillerError at once where the request can't be done, before a stream has begun.
     """
     server: Server | None = engine.tiller
-    if server is None or not isinstance(getattr(params, "extra_args", None), dict):
+    if server is None:
         return original(engine, prompt, params, request_id, **kwargs)
-    delivery = server.deliveries.get(params.extra_args.get(DELIVERY_KEY, ""))
-    if SPEC_KEY not in params.extra_args:
+    if not getattr(params, "extra_args", None):
+        check_params(engine.vllm_config, params)
         return original(engine, prompt, params, request_id, **kwargs)
+    delivery = server.deliveries.get(str(params.extra_args.get(DELIVERY_KEY)))
     params = copy.copy(params)
-    params.extra_args = {key: value for key, value in params.extra_args.items() if key != DELIVERY_KEY}
+    params.extra_args = {key: value for key, value in params.extra_args.items() if key not in (DELIVERY_KEY, ID_KEY)}
     check_params(engine.vllm_config, params)
-    spec = parse_spec(params.extra_args[SPEC_KEY])
+    spec = parse_spec(params.extra_args.get(SPEC_KEY) or {})
     if spec.idle:
         return original(engine, prompt, params, request_id, **kwargs)
     ticket = Ticket(uuid.uuid4().hex, spec, params, compat.prompt_length(prompt) or 0)

@@ -1,6 +1,7 @@
 """From an HTTP request to its spec: the `steering` field, vLLM's `vllm_xargs`, or a profile in the model's name."""
 
 import json
+import uuid
 from typing import Any
 
 from tiller.engine import compat
@@ -47,7 +48,7 @@ async def take(server: Server | None, models: Any, request: Any, raw_request: An
     if profile is not None:
         apply_defaults(profile, request)
     delivery = Delivery(None if profile is None else profile.name)
-    name = str(id(delivery))
+    name = uuid.uuid4().hex
     server.deliveries[name] = delivery
     text = spec.model_dump_json(exclude_defaults=True)
     request.vllm_xargs = {**xargs, SPEC_KEY: text, DELIVERY_KEY: name}

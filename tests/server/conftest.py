@@ -7,7 +7,6 @@ import pytest
 
 from .process import ServerProcess, serving
 
-KEY = "change-me-not"
 TILLER = "tiller.evaluation.cli"
 
 
@@ -22,7 +21,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory, kept: Path) -> Iterator[Serve
     tools = ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
     grammar = ["--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}']
     flags = ["--block-size", "32", *tools, *grammar]
-    own = ["--steering-dir", str(kept), "--steering-api-key", KEY]
+    own = ["--steering-dir", str(kept)]
     with serving(tmp_path_factory.mktemp("demo"), TILLER, "serve", "--config", "demo", *own, *flags) as server:
         yield server
 
@@ -35,11 +34,4 @@ def client(demo: ServerProcess):  # type: ignore[no-untyped-def]
 @pytest.fixture(scope="session")
 def http(demo: ServerProcess):  # type: ignore[no-untyped-def]
     with demo.http() as own:
-        yield own
-
-
-@pytest.fixture(scope="session")
-def admin(demo: ServerProcess):  # type: ignore[no-untyped-def]
-    """May register and delete."""
-    with demo.http(**{"X-Steering-Key": KEY}) as own:
         yield own

@@ -158,9 +158,9 @@ def test_a_read_out_too_large_is_refused_before_the_stream(http: httpx.Client) -
     assert refused.status_code == 400 and refused.json()["error"]["param"] == "steering.read"
 
 
-def test_profile_defaults_cap_and_fill_in(client: openai.OpenAI, admin: httpx.Client) -> None:
+def test_profile_defaults_cap_and_fill_in(client: openai.OpenAI, http: httpx.Client) -> None:
     body = {"name": "short", "steering": FRENCH, "defaults": {"temperature": 0, "max_tokens": 3}}
-    assert admin.post("/v1/steering/profiles", json=body).status_code == 201
+    assert http.post("/v1/steering/profiles", json=body).status_code == 201
     try:
         bare: dict[str, Any] = {"model": "demo:short", "messages": QUESTION}
         answers = [client.chat.completions.create(**bare, **more) for more in ({}, {}, {"max_tokens": 9})]
@@ -172,4 +172,4 @@ def test_profile_defaults_cap_and_fill_in(client: openai.OpenAI, admin: httpx.Cl
         response = client.responses.create(model="demo:short", input="Good morning")
         assert response.usage.output_tokens == 3  # type: ignore[union-attr]
     finally:
-        assert admin.delete("/v1/steering/profiles/short").status_code == 200
+        assert http.delete("/v1/steering/profiles/short").status_code == 200

@@ -86,7 +86,10 @@ def test_both_keys(plain: ServerProcess) -> None:
         assert http.post("/v1/chat/completions", json={}).status_code == 401
         assert http.get("/v1/steering", headers=USER).status_code == 200
         body = {"name": "x", "steering": FRENCH}
-        refused(http.post("/v1/steering/profiles", json=body, headers=USER), 401, None)
+        for wrong in ({}, {"X-Steering-Key": "wrong"}, {"X-Steering-Key": ""}, {"X-Steering-Key": b"\xc3\xa9"}):
+            refused(http.post("/v1/steering/profiles", json=body, headers={**USER, **wrong}), 401, None)
+            refused(http.delete("/v1/steering/profiles/fr", headers={**USER, **wrong}), 401, None)
+            refused(http.delete("/v1/steering/vectors/x", headers={**USER, **wrong}), 401, None)
         both = {**USER, "X-Steering-Key": "admin"}
         assert http.post("/v1/steering/profiles", json=body, headers=both).status_code == 201
         assert http.delete("/v1/steering/profiles/x", headers=both).status_code == 200

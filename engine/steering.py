@@ -19,9 +19,9 @@ from tiller.kernels.workspace import Workspace
 
 from .kernel_steps import KernelSteps
 from .log import StepLog
-from .plan import Plan
+from .plan import Plan, VectorEntry
 from .program import SiteProgram, compile_spec
-from .receipt import WorkerReceipt, receipt_of
+from .receipt import UnsteeredError, WorkerReceipt, receipt_of
 from .rows import RowPool
 from .site import Batch, Site
 from .spec import Scope, SteeringSpec, parse_spec
@@ -186,24 +186,46 @@ class Steering(nn.Module):
             site.begin(None, [])
 
     def claim(self, asked: list[tuple[str, int, int]]) -> list[WorkerReceipt | None]:
-        """Receipts for (caller's id, index of the completion, tokens fed to the model); a claimed record is gone.
+        """Receipts for (caller's id, index of the completion, tokens fed to the model); a claimed record is gone, and so
+        is the request's hold of its row.
 
-        None where this worker never saw the request steered.
+        None where this worker never saw the request steered, {"unsteered": why} where tokens of it passed unsteered.
         """
         self.end_step()
-        numbers = [self._find(name, index) for name, index, _ in asked]
+        numbers = [self._take(name, index) for name, index, _ in asked]
         taken = self.log.take({number for number in numbers if number is not None})
         receipts: list[WorkerReceipt | None] = []
         for number, (_, _, num_fed) in zip(numbers, asked, strict=True):
-            record = None if number is None else self.records.pop(number)
+            record = None if number is None else self.records.pop(number, None)
             receipts.append(None if record is None else self._receipt(record, taken.get(number, {}), num_fed))  # type: ignore[arg-type]
-        for name, _, _ in asked:
-            self.record_ids.pop(name, None)
         return receipts
+
+    def drop(self, names: list[str]) -> None:
+        """Forgets the requests of these callers' ids, which ended without anybody to claim a receipt."""
+        self.end_step()
+        gone = [item for name in names for item in self.record_ids.pop(name, {}).items()]
+        for req_id, number in gone:
+            self.release(req_id)
+            self.records.pop(number, None)
+        self.log.take({number for _, number in gone})
+
+    def add_vector(self, key: str, entry: VectorEntry, vector: Tensor) -> None:
+        """Makes `vector` [d_model] known as `key`; its layer has a site."""
+        self.vectors[key] = vector.to(self.site_list()[0].table.shift.device)
+        self.plan = self.plan.model_copy(update={"vectors": {**self.plan.vectors, key: entry}})
+
+    def remove_vector(self, key: str) -> None:
+        """Forgets a vector that no request names any more."""
+        self.vectors.pop(key, None)
+        left = {name: entry for name, entry in self.plan.vectors.items() if name != key}
+        self.plan = self.plan.model_copy(update={"vectors": left})
 
     def _receipt(self, record: Record, columns: dict[str, NDArray], num_fed: int) -> WorkerReceipt:
         programs = self._compiled(record.spec)
-        return receipt_of(record.spec, self.plan, programs, record.scope, record.num_reused, columns, num_fed)
+        try:
+            return receipt_of(record.spec, self.plan, programs, record.scope, record.num_reused, columns, num_fed)
+        except UnsteeredError as error:
+            return {"unsteered": str(error)}
 
     def _compiled(self, spec: SteeringSpec) -> dict[int, SiteProgram]:
         if spec.program_key not in self._programs:
@@ -233,9 +255,14 @@ class Steering(nn.Module):
             self.log.take({oldest})
             self.record_ids = {k: v for k, v in self.record_ids.items() if oldest not in v.values()}
 
-    def _find(self, name: str, index: int) -> int | None:
+    def _take(self, name: str, index: int) -> int | None:
         """The record of completion `index`; vLLM names the children of a request with n > 1 `<index>_<id>`."""
-        for req_id, number in self.record_ids.get(name, {}).items():
+        mine = self.record_ids.get(name, {})
+        for req_id in mine:
             if index == ONLY_COMPLETION or req_id.startswith(f"{index}_"):
+                self.release(req_id)
+                number = mine.pop(req_id)
+                if not mine:
+                    del self.record_ids[name]
                 return number
         return None

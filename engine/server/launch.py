@@ -28,7 +28,7 @@ def serve(config: str, flags: Sequence[str], folder: Path | None = None, api_key
         os.environ[DIR_VARIABLE] = str(folder.absolute())
     if api_key is not None:
         os.environ[KEY_VARIABLE] = api_key
-    _use_few_threads(loaded)
+    use_few_threads(loaded)
     compat.run_server(arguments)
 
 
@@ -52,7 +52,7 @@ def serve_arguments(config: Config, name: str, flags: Sequence[str]) -> Any:
     return arguments
 
 
-def _use_few_threads(config: Config) -> None:
+def use_few_threads(config: Config) -> None:
     """For a small model on a CPU: threads that wait for each other cost more than they bring."""
     d_model, _ = model_shape(config.resolve(config.model))
     if d_model <= SMALL_D_MODEL and not compat.runs_on_cuda() and "OMP_NUM_THREADS" not in os.environ:

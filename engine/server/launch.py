@@ -15,6 +15,7 @@ from tiller.engine.planner import model_shape
 from .settings import DIR_VARIABLE, KEY_VARIABLE
 
 SMALL_D_MODEL = 512
+DRAIN_SECONDS = 60  # vLLM's own default, 0, leaves streams hanging that are under way
 
 
 def serve(config: str, flags: Sequence[str], folder: Path | None = None, api_key: str | None = None) -> None:
@@ -38,6 +39,7 @@ def serve_arguments(config: Config, name: str, flags: Sequence[str]) -> Any:
     Raises ConfigError naming a key that is no argument of vLLM's server.
     """
     defaults = engine_defaults(config)
+    defaults.setdefault("shutdown_timeout", DRAIN_SECONDS)
     additional = defaults.pop("additional_config", None)
     path = Path(defaults["model"])
     if path.exists():

@@ -87,6 +87,7 @@ def _shares(panel: Axes, report: dict[str, Any], load: str, arms: list[str], pla
         ratio = shares(report, load, arm, plain)
         panel.barh(place, statistics.median(ratio), height=0.6, color=COLOURS[0] if arm != plain else "#9aa5b1")
         panel.plot([min(ratio), max(ratio)], [place, place], color=INK, linewidth=1.2)
+    panel.set_axisbelow(True)
     panel.axvline(1.0, color=INK, linewidth=0.8, linestyle="--")
     panel.set_xlim(0, None)
     panel.set_xlabel("share of plain tokens/s")

@@ -45,9 +45,13 @@ def check(contender: Contender, name: str, expected: Tensor) -> float:
     worst = float(excess.max())
     if worst > 1:
         token, column = divmod(int(excess.argmax()), work.shape.d_model)
-        detail = f"x' is {got[token, column]:.6g} instead of {expected[token, column]:.6g} at token {token}, column {column}"
+        detail = (
+            f"x' is {got[token, column]:.6g} instead of {expected[token, column]:.6g} at token {token}, column {column}"
+        )
         wrong = int((excess > 1).any(-1).sum())
-        raise WrongResultError(_sentence(name, work, f"{detail} ({worst:.3g} times what is allowed); {wrong} tokens are wrong"))
+        raise WrongResultError(
+            _sentence(name, work, f"{detail} ({worst:.3g} times what is allowed); {wrong} tokens are wrong")
+        )
     return worst
 
 

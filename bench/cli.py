@@ -1,12 +1,17 @@
 """`tiller bench`: what steering costs. Needs neither a network nor, for the kernels, vLLM."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help="Measure what steering costs on this machine.")
+from tiller.engine.errors import TillerError
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, help="Measure what steering costs on this machine."
+)
 console = Console()
 
 OutOption = Annotated[Path, typer.Option("--out", help="Results go to OUT/<machine>/.")]
@@ -71,5 +76,14 @@ def serve(
     measure_serving(console, config, rounds, rate, prompt_len, max_tokens, context.args, out, scale)
 
 
+def main() -> None:
+    """Runs the commands where the rest of `tiller` is not installed; what a user can fix is one line and exit code 2."""
+    try:
+        app()
+    except TillerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
 if __name__ == "__main__":
-    app()
+    main()

@@ -23,7 +23,7 @@ NAMES = ("tiller", "eager", "compiled", "dense", "topk+gather")  # in the order 
 
 
 class Contender(ABC):
-    """`run` is timed; `prepare`, before each, is not."""
+    """`run` is timed; `prepare`, which puts back what the last one changed, is not."""
 
     graph = True  # False where it looks at values on the host, so that no CUDA graph can hold it
     exact = True  # float32 sums; False: products of values rounded to the weights' dtype
@@ -32,8 +32,8 @@ class Contender(ABC):
     def __init__(self, work: Work) -> None:
         self.work = work
 
-    def prepare(self) -> None:
-        """Makes everything as it was before the last run."""
+    def prepare(self) -> None:  # noqa: B027  most change nothing
+        pass
 
     @abstractmethod
     def run(self) -> Tensor:
@@ -53,7 +53,7 @@ class Kernels(Contender):
         num_tokens, dtype, device = work.shape.tokens, work.hidden.dtype, work.hidden.device
         table, saes = work.operation.table(work.sae), {"default": work.sae}
         max_edits = table.edits[0].code.shape[1]
-        self.space = Workspace(saes, 1, work.shape.d_model, num_tokens, max_edits, 0, dtype, device)
+        self.space = Workspace(saes, 1, work.shape.d_model, work.max_tokens, max_edits, 0, dtype, device)
         self.rows = work.operation.rows(num_tokens, device).int()
         self.streams = [(work.hidden.clone(), work.residual.clone()) for _ in range(self.launches)]
         self.steerer = Steerer(saes, table, self.space)
@@ -105,8 +105,10 @@ def compiled_steer() -> Callable[..., reference.Steered]:
 
 
 class Dense(Contender):
-    """What the Sotopia toolkit does, x' = decode(f + s e_i): ae(x), whose output it drops, then ae.decode of the edited f; three
-    passes over the dictionary in float32. Other operations than replacement are held against it as what they replace."""
+    """What the Sotopia toolkit does, x' = decode(f + s e_i): ae(x), whose output it drops, then ae.decode of the edited f.
+
+    Three passes over the dictionary in float32. Operations that keep the error are held against it as what they stand in for.
+    """
 
     def __init__(self, work: Work) -> None:
         super().__init__(work)
@@ -132,7 +134,7 @@ class Dense(Contender):
 
 
 class TopKGather(Contender):
-    """TopK replacement from torch's own parts: torch.topk and embedding_bag behind K1, or without Triton behind torch's addmm."""
+    """TopK replacement from torch's own parts: torch.topk and embedding_bag behind K1, or behind addmm where that can't run."""
 
     def __init__(self, work: Work, kernels: Kernels | None) -> None:
         super().__init__(work)
@@ -142,9 +144,9 @@ class TopKGather(Contender):
 
     def prepare(self) -> None:
         if self.kernels is not None:
-            queue = self.kernels.space.saes["default"].queue
-            queue[0] = self.work.shape.tokens
-            torch.arange(self.work.shape.tokens, out=queue[1:])
+            queue, num_tokens = self.kernels.space.saes["default"].queue, self.work.shape.tokens
+            queue[0] = num_tokens
+            torch.arange(num_tokens, out=queue[1 : 1 + num_tokens])
 
     def run(self) -> Tensor:
         x = self.work.hidden + self.work.residual

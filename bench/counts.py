@@ -73,9 +73,12 @@ def floor_of(stages: dict[str, Count], rates: Rates, fused: bool = False) -> flo
 
 
 def edit(operation: Operation, shape: Shape) -> Count:
-    """traffic: stream read; shift p d 4; W_enc and W_dec rows of the edited features 2 p e d w, of e edits in each of p programs;
-    stream written, unless the encoder comes next, and then scratch: x (T d w), x' so far (T d 4), moments (T 16).
-    flops: T d for the shift, 4 T e d for edits. A token without a program: its row number (4 bytes)."""
+    """p programs of e edits each.
+
+    traffic: stream read; shift p d 4; W_enc and W_dec rows of the edited features 2 p e d w; stream written, unless the encoder
+    comes next. Then scratch: x (T d w), x' so far (T d 4), moments (T 16). A token without a program: its row number, 4 bytes.
+    flops: T d for the shift, 4 T e d for edits.
+    """
     tokens, d = shape.tokens, shape.d_model
     if operation.idle:
         return Count(tokens * FLOAT, 0, 0)
@@ -89,7 +92,10 @@ def edit(operation: Operation, shape: Shape) -> Count:
 
 
 def encode(shape: Shape) -> Count:
-    """traffic: W_enc F d w and 16 F of parameters, once. scratch: x (T d w), f (T F 4), group maxima (T G 4). flops: 2 T F d."""
+    """traffic: W_enc F d w and 16 F of parameters, once. scratch: x (T d w), f (T F 4), group maxima (T G 4).
+
+    flops: 2 T F d.
+    """
     groups = num_groups(shape.d_sae, shape.k)
     scratch = shape.tokens * (shape.d_model * shape.itemsize + (shape.d_sae + groups) * FLOAT)
     traffic = shape.d_sae * (shape.d_model * shape.itemsize + 4 * FLOAT)
@@ -97,8 +103,11 @@ def encode(shape: Shape) -> Count:
 
 
 def select(operation: Operation, shape: Shape) -> Count:
-    """All scratch. TopK: group maxima (T G 4) and the candidates of k groups (T k group 4), or f (T F 4) where G <= k; values and
-    ids written (T k 8). Threshold: group maxima; the list of expected active groups. Plus 12 bytes an edit."""
+    """All scratch, plus 12 bytes an edit.
+
+    TopK: group maxima (T G 4) and the candidates of k groups (T k group 4), or f (T F 4) where G <= k; values and ids written
+    (T k 8). Threshold: group maxima, and the list of the active groups, as many as are expected.
+    """
     groups, group = num_groups(shape.d_sae, shape.k), group_size(shape.d_sae, shape.k)
     if operation.activation == "topk":
         read = shape.d_sae if groups <= shape.k else groups + shape.k * group
@@ -109,9 +118,11 @@ def select(operation: Operation, shape: Shape) -> Count:
 
 
 def gather(operation: Operation, shape: Shape) -> Count:
-    """traffic: the distinct rows of W_dec among T times k of F, d w each, and b_dec; without replacement those of the edits. scratch:
-    values and ids (T k 8), or the active groups whole (T 4 (1 + group) each); x' so far, read and written (T d 8).
-    flops: 2 T d a row that is added."""
+    """traffic: the distinct rows of W_dec among T times k of F, d w each, and b_dec; without replacement those of the edits.
+
+    scratch: values and ids (T k 8), or the active groups whole (T 4 (1 + group) each); x' so far, read and written (T d 8).
+    flops: 2 T d a row that is added.
+    """
     tokens, d = shape.tokens, shape.d_model
     if operation.replace:
         rows, added = distinct(shape.d_sae, shape.k, tokens), shape.k

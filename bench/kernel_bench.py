@@ -17,6 +17,7 @@ import torch
 import triton
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
 from tiller.kernels.steerer import interpreted
 
@@ -56,7 +57,9 @@ class Settings:
         """What becomes of the Triton kernels on this device."""
         if self.device.type == "cuda":
             return f"timed, triton {triton.__version__}"
-        return "checked in Triton's interpreter, not timed: no CUDA device" if interpreted() else "not run: no CUDA device"
+        return (
+            "checked in Triton's interpreter, not timed: no CUDA device" if interpreted() else "not run: no CUDA device"
+        )
 
     def shape(self, tokens: int, d_sae: int) -> Shape:
         return Shape(tokens, d_sae, self.d_model, self.k, DTYPES[self.dtype].itemsize)
@@ -118,7 +121,8 @@ class Bench:
             for _, _, op in group:
                 tell(f"F={d_sae} T={tokens} {op.name}")
                 shape = settings.shape(tokens, d_sae)
-                yield self.measure(Work(op, shape, data.own[op.activation], data.full[op.activation], hidden, residual))
+                saes = data.own[op.activation], data.full[op.activation]
+                yield self.measure(Work(op, shape, *saes, hidden, residual, max(settings.tokens)))
                 if self.on_cuda:
                     torch.cuda.empty_cache()
 
@@ -170,13 +174,15 @@ class Bench:
         name = work.operation.name
         if work.operation.idle:
             return {}
+        if torch._dynamo.config.disable:  # torch.compile would hand the function back as it is
+            return {"compiled": "not run: TORCHDYNAMO_DISABLE is set"}
         if self.compile_seconds <= 0 and name not in self.compiled:
             return {"compiled": f"not run: {COMPILE_SECONDS[self.settings.device.type]:.0f} s of compiling were spent"}
         contender = Eager(work, self.compiled.setdefault(name, compiled_steer()))
         start = time.perf_counter()
         try:
             errors["compiled"] = check(contender, "compiled", expected)
-        except (torch._dynamo.exc.TorchDynamoException, torch._inductor.exc.InductorError) as error:  # not ours to mend
+        except (TorchDynamoException, FailOnRecompileLimitHit) as error:  # not ours to mend
             return {"compiled": f"not run: {type(error).__name__}: {str(error).splitlines()[0]}"}
         finally:
             self.compile_seconds -= time.perf_counter() - start
@@ -216,7 +222,12 @@ def begin(settings: Settings, earlier: dict[str, Any] | None) -> dict[str, Any]:
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "code": code_digest(HERE, HERE.parent / "kernels"),
         "device": settings.device.type,
-        "settings": {"d_model": settings.d_model, "k": settings.k, "dtype": settings.dtype, "repeats": settings.repeats},
+        "settings": {
+            "d_model": settings.d_model,
+            "k": settings.k,
+            "dtype": settings.dtype,
+            "repeats": settings.repeats,
+        },
         "rates": settings.rates._asdict(),
         "triton": settings.triton,
         "timing": " ".join((sys.modules[Timer.__module__].__doc__ or "").split()),

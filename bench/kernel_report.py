@@ -22,8 +22,9 @@ LABELS = {
 }  # fmt: skip
 
 
-def show(report: dict[str, Any], console: Console) -> None:
-    """One table an operation: medians, and how many times the floor and the first contender each takes."""
+def show(report: dict[str, Any]) -> None:
+    """One table an operation: medians, how many times the first contender each takes, and how many times the floor that one."""
+    console = Console(width=120)
     rates = report["rates"]
     console.print(f"Triton kernels: {report['triton']}", style="bold", highlight=False)
     ceilings = f"{rates['bandwidth'] / 1e12:.3g} TB/s, {rates['peak'] / 1e12:.3g} TFLOP/s"
@@ -85,8 +86,13 @@ def draw(report: dict[str, Any]) -> Figure:
 
 
 def _panel(panel: Axes, results: Sequence[dict[str, Any]]) -> None:
-    panel.set(xscale="log", yscale="log")
-    panel.plot([r["tokens"] for r in results], [r["floor_us"] for r in results], "--", color=INK, label="roofline floor")
+    panel.set(yscale="log")
+    panel.set_xscale("log", base=2)
+    panel.set_xticks([r["tokens"] for r in results], labels=[str(r["tokens"]) for r in results])
+    panel.minorticks_off()
+    panel.plot(
+        [r["tokens"] for r in results], [r["floor_us"] for r in results], "--", color=INK, label="roofline floor"
+    )
     for name in NAMES:
         own = [(r["tokens"], r["contenders"][name]) for r in results if name in r["contenders"]]
         if not own:

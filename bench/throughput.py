@@ -65,7 +65,7 @@ def measure(
     job = {"config": config, "num_requests": num_requests, "prompt_len": prompt_len, "engine": engine}
     children = {kind: EngineProcess(kind, job) for kind in ("plain", "steered")}
     hooked = HookedModel(load_config(config), feature=7, value=0.5)
-    samples: dict[str, list[float]] = {arm.name: [] for arm in ARMS} | {HF: []}
+    samples: dict[str, list[float]] = {name: [] for name in [*(arm.name for arm in ARMS), HF]}
     for number in track(range(rounds + 1), description="rounds (the first warms up)"):
         for arm in ARMS[number % len(ARMS) :] + ARMS[: number % len(ARMS)]:  # nobody always comes first
             result = children[arm.engine].round(_specs(arm, num_requests), max_tokens)

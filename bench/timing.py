@@ -1,10 +1,10 @@
 """Seconds of contenders that take turns, so that a noisy moment hits all of them.
 
-On a GPU a sample is one replay of a CUDA graph between two events (or plain calls, for a contender that no graph can hold). Before
-every sample the stream is put back and memory four times the size of L2 is written, so that weights, scratch and stream
-come from memory, as they do behind the rest of a model: this holds for every contender at every shape. The graph starts while
-that write still runs, so the host's time is not in it; what starting a graph of one empty kernel reads is measured beside (`overhead`)
-and not taken off. On a CPU it is the wall clock around a call, caches as they are.
+On a GPU a sample is one replay of a CUDA graph between two events, or plain calls for a contender that no graph can hold.
+Before every sample the stream is put back and memory four times the size of L2 is written, so that weights, scratch and
+stream come from memory, as they do behind the rest of a model; this holds for every contender at every shape. The graph is
+started while that write still runs, so the host's time is not in it. What a graph of one empty kernel takes is measured
+beside (overhead_us) and not taken off. On a CPU a sample is the wall clock around a call, caches as they are.
 """
 
 import time
@@ -16,7 +16,6 @@ import torch
 
 from .contenders import Contender
 
-WARM_UPS = 3
 MIN_SAMPLES = 3
 SECONDS = {"cuda": 0.4, "cpu": 0.25}  # that the samples of one contender may take at one shape
 
@@ -41,7 +40,9 @@ class Timer:
                 if number < num:
                     own.append(self._sample(contender, call))
             self._wait()
-        return [[read() / contender.launches for read in own] for contender, own in zip(contenders, samples, strict=True)]
+        return [
+            [read() / contender.launches for read in own] for contender, own in zip(contenders, samples, strict=True)
+        ]
 
     def overhead(self) -> float | None:
         """Seconds between the events around a graph of one kernel that does nothing to speak of; None on a CPU."""
@@ -52,10 +53,9 @@ class Timer:
         return float(np.median([self._between_events(call)() for _ in range(self.repeats)]))
 
     def _ready(self, contender: Contender) -> Callable[[], Any]:
-        """Warmed up (Triton and torch compile at a first call) and, where that is possible, in a graph."""
-        for _ in range(WARM_UPS if self.on_cuda else 1):
-            contender.prepare()
-            contender.run()
+        """Warmed up (Triton and torch compiled at its check) and, where that is possible, in a graph."""
+        contender.prepare()
+        contender.run()
         self._wait()
         contender.prepare()
         return _graph(contender.run) if self.on_cuda and contender.graph else contender.run

@@ -1,8 +1,8 @@
 """Random dictionaries and tokens of a realistic scale, on which the reference and the kernels must agree.
 
 Rows of W_enc and W_dec have length 1 and tokens a root mean square of 1, so that pre-activations are standard normal. The
-threshold lets k of F features through on average. The features that the programs edit have a bias of 4, so that they are active
-at nearly every token and a membership edit needs the encoder there.
+threshold lets k of F features through on average. The 8 features that the programs are about have a bias of 4 on top, so that
+they are active at nearly every token and a membership edit needs the encoder there.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,9 @@ MAX_BLOCK = 2**26  # pre-activations that are looked at together
 class Dictionaries:
     """One random dictionary with both activations: `own` in the dtype that is measured, `full` the same numbers in float32."""
 
-    def __init__(self, d_sae: int, d_model: int, k: int, dtype: torch.dtype, device: torch.device, seed: int = 0) -> None:
+    def __init__(
+        self, d_sae: int, d_model: int, k: int, dtype: torch.dtype, device: torch.device, seed: int = 0
+    ) -> None:
         self.generator = torch.Generator(device).manual_seed(seed)
         self.dtype, self.device = dtype, device
         W_enc, W_dec = (self._randn(d_sae, d_model).div_(d_model**0.5).to(dtype) for _ in range(2))
@@ -79,6 +81,7 @@ class Work:
     full: SAE  # float32
     hidden: Tensor
     residual: Tensor
+    max_tokens: int  # that the kernels' buffers are made for, as an engine makes them for its largest batch
 
     @property
     def x(self) -> Tensor:

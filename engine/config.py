@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from .errors import ConfigError
 from .spec import Name, SteeringSpec, parse_spec
+
+Labels = dict[Annotated[int, Field(ge=0)], str]
 
 
 class _Strict(BaseModel):
@@ -22,6 +24,7 @@ class SAEConfig(_Strict):
     subfolder: str | None = None
     layer: int | None = None  # None: as its files say
     activation: Literal["auto", "topk", "threshold"] | dict[Literal["topk", "threshold"], float] = "auto"
+    labels: Labels | str = {}  # what features mean, by id, or a JSON file of that
 
 
 class VectorConfig(_Strict):
@@ -91,6 +94,19 @@ class Config(_Strict):
             return SamplingDefaults(**self.profiles[name].get("defaults", {}))
         except (ValidationError, TypeError) as error:
             raise ConfigError(_first(error), f"profiles.{name}.defaults") from None
+
+    def labels(self, sae: str) -> dict[int, str]:
+        """What the features of an SAE mean, by id, where the config says.
+
+        Raises ConfigError where they stand in a file that is no JSON object of texts by id.
+        """
+        given = self.saes[sae].labels
+        if not isinstance(given, str):
+            return given
+        try:
+            return TypeAdapter(Labels).validate_json(Path(self.resolve(given)).read_bytes())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{given}: {_first(error)}", f"saes.{sae}.labels") from None
 
     def vllm_arguments(self) -> dict[str, Any]:
         """`engine` and the model as `vllm.LLM` takes them, paths resolved."""

@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from tiller.engine import compat
 from tiller.engine.errors import TillerError
 
-from . import delivery, generation, problems, routes
+from . import delivery, feature_routes, generation, page, problems, routes
 from .middleware import SteeringMiddleware
 from .server import Server, server_of
 
@@ -22,10 +22,11 @@ def install() -> None:
 
 
 def extend(app: Any) -> None:
-    """Our routes and middleware; innermost, behind vLLM's authentication."""
+    """Our routes, the page, and middleware; innermost, behind vLLM's authentication."""
     from starlette.middleware import Middleware
 
-    app.include_router(routes.router)
+    for router in (routes.router, feature_routes.router, page.router):
+        app.include_router(router)
     app.add_exception_handler(TillerError, refused)
     app.add_exception_handler(StarletteHTTPException, unreadable)
     app.user_middleware.append(Middleware(SteeringMiddleware))

@@ -83,6 +83,7 @@ async def capabilities(server: AServer) -> dict[str, Any]:
                 "d_model": sae.d_model,
                 "activation": sae.activation,
                 "format": sae.format,
+                "num_labels": server.features.num_labels(name),
             }
             for name, sae in plan.saes.items()
         },

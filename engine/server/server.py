@@ -14,6 +14,7 @@ from tiller.engine.steering import SPEC_KEY
 
 from . import metrics
 from .claims import Claims
+from .features import Features
 from .problems import Unauthorized
 from .profiles import Profiles
 from .settings import Settings
@@ -31,12 +32,14 @@ class Server:
         model = engine.vllm_config.model_config
         self.max_model_len: int = model.max_model_len
         self.d_model: int = model.get_hidden_size()
+        self.vocab_size: int = model.get_vocab_size()
         self._config = config_of(self.plan)
         self.workers: list[dict[str, Any]] = []
         self.served_names: list[str] = []
         self.claims = Claims(self.call_workers)
         self.vectors = Vectors(self)
         self.profiles = Profiles(self)
+        self.features = Features(self)
         self.deliveries: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
     @property
@@ -57,6 +60,7 @@ class Server:
         await self._probe()
         await self.vectors.load()
         self.profiles.load(self._config)
+        self.features.load(self._config)
 
     async def call_workers(self, method: str, args: tuple = ()) -> list[Any]:
         """Every worker's answer to `method`. Raises UnsteeredError where the engine ends before it answers."""

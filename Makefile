@@ -1,5 +1,5 @@
 # Each target makes .venv first, so that it works on a fresh machine.
-.PHONY: demo test lint bench demo-model clean
+.PHONY: demo test lint serve bench demo-model clean
 .DELETE_ON_ERROR:
 
 ready := .venv/ready
@@ -16,6 +16,9 @@ lint: $(ready)
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy engine evaluation bench
 	.venv/bin/mypy --explicit-package-bases kernels
+
+serve: $(ready)  ## vLLM's server with the embedded model, steered, on port 8000
+	$(tiller) serve --config demo --port 8000
 
 bench: $(ready)  ## what steering costs on this machine
 	$(tiller) bench throughput --eager

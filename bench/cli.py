@@ -56,6 +56,26 @@ def kernels(
     run_kernels(console, device, tokens, features, d_model, k, dtype, bandwidth, peak, repeats, fresh, out)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def serve(
+    context: typer.Context,
+    config: Annotated[str, typer.Option(help="A YAML file, or the name of a config that ships.")] = "demo",
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds that count; one more warms up.")] = 5,
+    rate: Annotated[float, typer.Option(min=0.1, help="Requests a second of the open loop.")] = 10.0,
+    prompt_len: Annotated[int, typer.Option(min=1, help="Tokens of a prompt.")] = 32,
+    max_tokens: Annotated[int, typer.Option(min=2, help="Tokens of an answer.")] = 32,
+    scale: Annotated[float, typer.Option(min=0.01, help="Times the usual number of requests.")] = 1.0,
+    out: OutOption = RESULTS,
+) -> None:
+    """What a server's clients notice: Tiller against plain `vllm serve` under vLLM's own load generator.
+
+    Every other flag is one of `vllm serve` and goes to both servers.
+    """
+    from .serve import measure_serving
+
+    measure_serving(console, config, rounds, rate, prompt_len, max_tokens, context.args, out, scale)
+
+
 def main() -> None:
     """Runs the commands where the rest of `tiller` is not installed; what a user can fix is one line and exit code 2."""
     try:

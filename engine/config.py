@@ -2,13 +2,15 @@
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from .errors import ConfigError
 from .spec import Name, SteeringSpec, parse_spec
+
+Labels = dict[Annotated[int, Field(ge=0)], str]
 
 
 class _Strict(BaseModel):
@@ -22,6 +24,7 @@ class SAEConfig(_Strict):
     subfolder: str | None = None
     layer: int | None = None  # None: as its files say
     activation: Literal["auto", "topk", "threshold"] | dict[Literal["topk", "threshold"], float] = "auto"
+    labels: Labels | str = {}  # what features mean, by id, or a JSON file of that
 
 
 class VectorConfig(_Strict):
@@ -29,6 +32,14 @@ class VectorConfig(_Strict):
 
     path: str
     layer: int | None = None
+
+
+class SamplingDefaults(_Strict):
+    """What a profile answers with where a request doesn't say; `max_tokens` also caps what it does say."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
 
 
 class Config(_Strict):
@@ -48,6 +59,21 @@ class Config(_Strict):
             return value
         return {name: {"path": entry} if isinstance(entry, str) else entry for name, entry in value.items()}
 
+    @classmethod
+    def checked(cls, body: dict[str, Any], where: str, base: Path | None = None) -> "Config":
+        """The config in `body`, its profiles too.
+
+        Raises ConfigError naming the key where one is unknown or wrong.
+        """
+        try:
+            config = cls(**body, base=base)
+        except (ValidationError, TypeError) as error:
+            raise ConfigError(f"{where}: {_first(error)}") from None
+        for profile in config.profiles:
+            config.profile(profile)
+            config.profile_defaults(profile)
+        return config
+
     def profile(self, name: str) -> SteeringSpec:
         """The spec of a named profile.
 
@@ -56,7 +82,31 @@ class Config(_Strict):
         if name not in self.profiles:
             known = ", ".join(sorted(self.profiles)) or "none"
             raise ConfigError(f"unknown profile {name!r}; this config has: {known}", "profile")
-        return parse_spec(self.profiles[name], f"profiles.{name}")
+        return parse_spec(self.profile_body(name), f"profiles.{name}")
+
+    def profile_body(self, name: str) -> dict[str, Any]:
+        """The `steering` object of a profile as it was written."""
+        return {key: value for key, value in self.profiles[name].items() if key != "defaults"}
+
+    def profile_defaults(self, name: str) -> SamplingDefaults:
+        """The sampling that a profile brings along for the server's clients."""
+        try:
+            return SamplingDefaults(**self.profiles[name].get("defaults", {}))
+        except (ValidationError, TypeError) as error:
+            raise ConfigError(_first(error), f"profiles.{name}.defaults") from None
+
+    def labels(self, sae: str) -> dict[int, str]:
+        """What the features of an SAE mean, by id, where the config says.
+
+        Raises ConfigError where they stand in a file that is no JSON object of texts by id.
+        """
+        given = self.saes[sae].labels
+        if not isinstance(given, str):
+            return given
+        try:
+            return TypeAdapter(Labels).validate_json(Path(self.resolve(given)).read_bytes())
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{given}: {_first(error)}", f"saes.{sae}.labels") from None
 
     def vllm_arguments(self) -> dict[str, Any]:
         """`engine` and the model as `vllm.LLM` takes them, paths resolved."""
@@ -83,13 +133,7 @@ def load_config(name_or_path: str | Path) -> Config:
         raise ConfigError(f"{file} is not YAML: {error}") from None
     if not isinstance(body, dict):
         raise ConfigError(f"{file} must hold a mapping with at least `model`")
-    try:
-        config = Config(**body, base=file.parent)
-    except (ValidationError, TypeError) as error:
-        raise ConfigError(f"{file}: {_first(error)}") from None
-    for profile in config.profiles:
-        config.profile(profile)
-    return config
+    return Config.checked(body, str(file), file.parent)
 
 
 def shipped_configs() -> list[str]:
@@ -113,5 +157,7 @@ def _first(error: Exception) -> str:
     if first["type"] == "extra_forbidden":
         entries: dict[Any, type[_Strict]] = {"saes": SAEConfig, "vectors": VectorConfig}
         owner = Config if len(first["loc"]) == 1 else entries[first["loc"][0]]
+        if error.title == SamplingDefaults.__name__:
+            owner = SamplingDefaults
         message = f"unknown key; allowed: {', '.join(name for name in owner.model_fields if name != 'base')}"
     return f"{path}: {message}"

@@ -20,6 +20,8 @@ class KernelSteps:
         self.workspace, self.sites = workspace, sites
         for index, site in enumerate(sites):
             site.use_kernels(workspace, index)
+            if workspace.rows.is_cuda:
+                site.settle_tiles()
         self.layout = Layout(workspace, num_slots, workspace.rows.device)
         self._slots = np.zeros((num_slots, SLOT_COLUMNS), dtype=np.int32)
         self._slots_changed = False

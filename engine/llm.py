@@ -59,7 +59,7 @@ class SteeredLLM:
         self._probe()
 
     def _probe(self) -> None:
-        """Sends one token through every site and looks at the receipts, before anybody relies on them.
+        """Sends tokens through every site, in prefill and decode, and looks at the receipts before anybody relies on them.
 
         Raises UnsteeredError where a forward passes a site by, as a stale compiled graph would.
         """
@@ -68,7 +68,9 @@ class SteeredLLM:
         specs = probe_specs(self.plan)
         prompts = [{"prompt_token_ids": [0]} for _ in specs]
         if specs:
-            self.generate(prompts, SamplingParams(max_tokens=1, detokenize=False), steering=specs, use_tqdm=False)
+            self.generate(
+                prompts, SamplingParams(max_tokens=3, ignore_eos=True, detokenize=False), steering=specs, use_tqdm=False
+            )
 
     def generate(
         self,
@@ -125,8 +127,9 @@ class SteeredLLM:
             return params
         spec = parse_spec(given)
         self.plan.check(spec)
-        wire = {SPEC_KEY: spec.model_dump_json(exclude_defaults=True), ID_KEY: uuid.uuid4().hex}
-        params.extra_args = {**(params.extra_args or {}), **wire}
+        wire = {SPEC_KEY: spec.model_dump_json(exclude_defaults=True)}
+        mine = {} if spec.idle else {ID_KEY: uuid.uuid4().hex}
+        params.extra_args = {**(params.extra_args or {}), **wire, **mine}
         if spec.read is not None:
             params.skip_reading_prefix_cache = True
         return params
@@ -163,6 +166,9 @@ def merge_receipts(from_workers: Sequence[dict[str, Any] | None]) -> Receipt:
     found = [plain for plain in from_workers if plain is not None]
     if not found:
         raise UnsteeredError("no worker saw this request's steering")
+    for plain in found:
+        if "unsteered" in plain:
+            raise UnsteeredError(plain["unsteered"])
     return Receipt.from_worker(found[0])
 
 
@@ -192,4 +198,4 @@ def _is_many(prompts: Any) -> bool:
 
 
 def _is_steered(params: Any) -> bool:
-    return bool(params.extra_args) and ID_KEY in params.extra_args and not parse_spec(params.extra_args[SPEC_KEY]).idle
+    return bool(params.extra_args) and ID_KEY in params.extra_args

@@ -1,5 +1,7 @@
 """What steering did to each token, step after step, until somebody asks for a request's share of it."""
 
+from collections import deque
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -18,10 +20,12 @@ class StepLog:
 
     def __init__(self) -> None:
         self._chunks: list[Columns] = []
-        self._coming: list[Transfer] = []
+        self._coming: deque[Transfer] = deque()
 
     def append_later(self, transfer: Transfer) -> None:
-        """One step whose columns are still on their way."""
+        """One step whose columns are still on their way; earlier ones that have arrived make room in pinned memory."""
+        while self._coming and self._coming[0].arrived:
+            self._chunks.append(self._coming.popleft().columns())
         self._coming.append(transfer)
 
     def append(self, records: NDArray, positions: NDArray, reports: dict[int, SiteReport]) -> None:
@@ -42,7 +46,8 @@ class StepLog:
     def take(self, records: set[int]) -> dict[int, Columns]:
         """Removes and returns the rows of `records`, each with every position once, ascending."""
         merged = _merge(self._chunks + [transfer.columns() for transfer in self._coming])
-        self._chunks, self._coming = [], []
+        self._chunks = []
+        self._coming.clear()
         if not merged:
             return {}
         wanted = np.isin(merged["record"], np.fromiter(records, dtype=np.int64))

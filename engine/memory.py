@@ -28,4 +28,6 @@ def make_workspace(
     """The kernels' buffers for batches of up to `max_tokens` tokens."""
     scratch = max((4 * sae.d_sae * chunk_tokens(sae.d_sae, max_tokens) for sae in saes.values()), default=0)
     check_room("steering scratch", scratch, device)
-    return Workspace(saes, len(plan.layers), d_model, max_tokens, plan.max_edits, plan.max_top, dtype, device, MAX_SCRATCH)
+    return Workspace(
+        saes, len(plan.layers), d_model, max_tokens, plan.max_edits, plan.max_top, dtype, device, MAX_SCRATCH
+    )

@@ -16,6 +16,7 @@ from tiller.kernels.dispatch import backend
 
 from . import compat
 from .architectures import ARCHITECTURES, Architecture, Convention
+from .memory import check_room, make_workspace
 from .plan import Plan, plan_of
 from .runner_v1 import after_forward, before_forward
 from .runner_v2 import steered_model_state_cls
@@ -23,7 +24,6 @@ from .sae_loader import load_sae
 from .site import Site
 from .steering import Steering
 from .vector import load_vector
-from .memory import check_room, make_workspace
 from .worker import METHODS
 
 library = torch.library.Library("tiller", "FRAGMENT")

@@ -37,6 +37,8 @@ class VectorEntry(_Frozen):
 
     path: str
     layer: int
+    version: str = ""  # hash of its content
+    norm: float = 0.0
 
 
 class Plan(_Frozen):
@@ -47,6 +49,7 @@ class Plan(_Frozen):
     max_edits: int = 256
     max_projections: int = 4
     max_top: int = 128
+    max_vectors: int = 64
     capture: bool = False  # keep the residual of the last step, for `tiller doctor`
 
     @property
@@ -70,6 +73,17 @@ class Plan(_Frozen):
             return []
         return list(dict.fromkeys(edit.sae for edit in spec.features)) or [self.default_sae()]
 
+    def vector_key(self, edit: VectorEdit) -> str | None:
+        """The key in `vectors` of the vector that `edit` means; None where that version of it is not here."""
+        if edit.version is not None and edit.pinned in self.vectors:
+            return edit.pinned
+        entry = self.vectors.get(edit.name)
+        return edit.name if entry is not None and edit.version in (None, entry.version) else None
+
+    def pin(self, spec: SteeringSpec) -> SteeringSpec:
+        """`spec`, which has passed `check`, with the versions of its vectors as they are now."""
+        return spec.pin({edit.name: self.vectors[edit.name].version for edit in spec.vectors}) if spec.vectors else spec
+
     def default_sae(self) -> str:
         """The SAE meant by a spec that names none: the only one, else `default`, which may not exist."""
         return next(iter(self.saes)) if len(self.saes) == 1 else "default"
@@ -80,6 +94,8 @@ class Plan(_Frozen):
             raise SpecError(f"{num} edits given, at most {self.max_edits} are allowed", f"{field}.features")
         for index, edit in enumerate(spec.features):
             self._check_feature(edit, f"{field}.features[{index}]")
+        if (num := len(spec.vectors)) > self.max_vectors:
+            raise SpecError(f"{num} vectors given, at most {self.max_vectors} are allowed", f"{field}.vectors")
         for index, vector in enumerate(spec.vectors):
             self._check_vector(vector, f"{field}.vectors[{index}]")
         projections = sum(vector.mode != "add" for vector in spec.vectors)
@@ -105,7 +121,10 @@ class Plan(_Frozen):
                 )
 
     def _check_vector(self, vector: VectorEdit, field: str) -> None:
-        if vector.name not in self.vectors:
+        if self.vector_key(vector) is None:
+            if vector.name in self.vectors:
+                now = self.vectors[vector.name].version
+                raise SpecError(f"{vector.version} given; {vector.name!r} is now {now}", f"{field}.version")
             known = ", ".join(sorted(self.vectors)) or "none"
             raise SpecError(f"unknown vector {vector.name!r}; this engine has: {known}", f"{field}.name")
         if vector.unit == "max_act":

@@ -12,7 +12,7 @@ from .config import Config, SAEConfig, VectorConfig
 from .errors import ConfigError, TillerError
 from .plan import Plan, SAEEntry, VectorEntry
 from .sae_loader import check_fits, describe_sae
-from .vector import load_vector
+from .vector import load_vector, vector_version
 
 
 def make_plan(config: Config, capture: bool = False) -> Plan:
@@ -88,4 +88,4 @@ def _vector_entry(config: Config, entry: VectorConfig, shape: tuple[int, int], s
         raise ConfigError(f"it has {len(vector)} entries, the model's residual stream has {hidden_size}")
     if not 0 <= layer < num_layers:
         raise ConfigError(f"layer is {layer}, the model has layers 0 to {num_layers - 1}")
-    return VectorEntry(path=str(path), layer=layer)
+    return VectorEntry(path=str(path), layer=layer, version=vector_version(vector, layer), norm=float(vector.norm()))

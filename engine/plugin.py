@@ -1,6 +1,7 @@
 """vLLM loads this in every process (`vllm.general_plugins`). It must import in a moment and may be called again."""
 
 import os
+from typing import Any
 
 
 def register() -> None:
@@ -12,8 +13,22 @@ def register() -> None:
         return
     from . import compat
     from .prefix_cache import steering_key
+    from .steering import ID_KEY
     from .submission import check_params
 
     compat.register_models()
     compat.wrap_block_hash_keys(steering_key)
     compat.wrap_submission(check_params)
+    compat.wrap_engine_config(prepare)
+    compat.wrap_shutdown(ID_KEY)
+
+
+def prepare(arguments: Any, is_server: bool) -> None:
+    """Before a front end makes vLLM's configuration of its arguments; a serving one gets its routes here."""
+    from .engine_args import prepare_engine_args
+
+    prepare_engine_args(arguments)
+    if is_server:
+        from .server.install import install
+
+        install()

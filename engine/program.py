@@ -130,7 +130,9 @@ def compile_spec(
         is_read = spec.read is not None and spec.read.sae == name
         _add_features(site_of(layer), plan.saes_at(layer).index(name), edits, saes[name], is_read)
     for vector in sorted(spec.vectors, key=VectorEdit.model_dump_json):
-        _add_vector(site_of(plan.vectors[vector.name].layer), vector, vectors[vector.name])
+        key = plan.vector_key(vector)
+        assert key is not None
+        _add_vector(site_of(plan.vectors[key].layer), vector, vectors[key])
     if spec.read is not None:
         layer = plan.saes[spec.read.sae].layer
         _add_read(site_of(layer), plan.saes_at(layer).index(spec.read.sae), spec)

@@ -1,6 +1,7 @@
 """Proof of steering: what was done to a request's tokens, counted where it was done."""
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -53,6 +54,16 @@ class Receipt:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return asdict(self)
+
+
+def align_read(receipt: Receipt, prompt: list[int], answer: list[int], decode: Callable[[int], str]) -> Receipt:
+    """`receipt` with the tokens its read-out is of: `positions` count from the prompt's first token, so the answer's first
+    token is at `prompt_len`. The last token of an answer never enters the model and has no activations."""
+    assert receipt.read is not None
+    tokens = [*prompt, *answer]
+    ids = [tokens[position] for position in receipt.read["positions"]]
+    extra = {"prompt_len": len(prompt), "token_ids": ids, "tokens": [decode(token) for token in ids]}
+    return replace(receipt, read={**receipt.read, **extra})
 
 
 def receipt_of(

@@ -62,6 +62,12 @@ class Site(nn.Module):
         """From now on Triton steers; `index` is this site's row of `workspace.delta`."""
         self.steerer = Steerer(dict(zip(self.sae_names, self.saes, strict=True)), self.table, workspace, index)
 
+    def settle_tiles(self) -> None:
+        """See `Encoder.settle_tile`."""
+        assert self.steerer is not None
+        for encoder in self.steerer.encoders:
+            encoder.settle_tile()
+
     def write_row(self, row: int, program: SiteProgram | None) -> None:
         """Gives table row `row` a program; None means it does nothing here."""
         (program or self._empty).write(self.table, row)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cached_property, lru_cache, partial
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -63,6 +64,13 @@ class VectorEdit(_Strict):
     alpha: float
     mode: Literal["add", "orthogonal", "cap"] = "add"
     unit: Unit = "raw"
+    version: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
+    """Hash of the vector's content, written in at submission: names come and go, cached KV blocks stay."""
+
+    @property
+    def pinned(self) -> str:
+        """Name and version as one key; no name holds an @."""
+        return f"{self.name}@{self.version}"
 
     @field_validator("unit")
     @classmethod
@@ -136,6 +144,12 @@ class SteeringSpec(_Strict):
     def idle(self) -> bool:
         """True where there is neither anything to edit nor to read."""
         return self.edits_nothing and self.read is None
+
+    def pin(self, versions: Mapping[str, str]) -> "SteeringSpec":
+        """The same spec with each vector's version, by name, written in."""
+        pinned = [edit.model_copy(update={"version": versions[edit.name]}) for edit in self.vectors]
+        # Not model_copy, which would take over the hashes that this spec has cached.
+        return SteeringSpec(**{**{name: getattr(self, name) for name in type(self).model_fields}, "vectors": pinned})
 
     def scope(self, prompt_len: int) -> Scope:
         """The positions this spec covers in a request whose prompt has `prompt_len` tokens."""

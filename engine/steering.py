@@ -19,9 +19,9 @@ from tiller.kernels.workspace import Workspace
 
 from .kernel_steps import KernelSteps
 from .log import StepLog
-from .plan import Plan
+from .plan import Plan, VectorEntry
 from .program import SiteProgram, compile_spec
-from .receipt import WorkerReceipt, receipt_of
+from .receipt import UnsteeredError, WorkerReceipt, receipt_of
 from .rows import RowPool
 from .site import Batch, Site
 from .spec import Scope, SteeringSpec, parse_spec
@@ -74,7 +74,8 @@ class Steering(nn.Module):
         self.log = StepLog()
         self._next_record = 0
         self.kernels: KernelSteps | None = None
-        self._pending: SteeredTokens | bool = False
+        self._pending: SteeredTokens | None = None  # what the step under way does, where the host knows
+        self._wanted = False  # somebody may ask for a receipt of it
         self._programs: OrderedDict[str, dict[int, SiteProgram]] = OrderedDict()
 
     def site_list(self) -> list[Site]:
@@ -83,6 +84,12 @@ class Steering(nn.Module):
     def use_kernels(self, workspace: Workspace, num_slots: int) -> None:
         """From now on Triton steers, over `workspace`; `num_slots` requests can be in the batch."""
         self.kernels = KernelSteps(workspace, self.site_list(), num_slots)
+
+    def describe(self) -> dict[str, Any]:
+        """How this worker steers."""
+        if self.kernels is None:
+            return {"kernels": "reference", "scratch_bytes": 0}
+        return {"kernels": "triton", "scratch_bytes": self.kernels.workspace.num_bytes}
 
     def admit(
         self, req_id: str, extra_args: dict[str, Any] | None, prompt_len: int, num_computed: int, slot: int = -1
@@ -123,7 +130,7 @@ class Steering(nn.Module):
         tokens = steered_tokens(np.array(owners, dtype=np.int64), query_start_loc, positions.cpu().numpy())
         if not len(tokens.token):
             return
-        self._pending = tokens
+        self._pending, self._wanted = tokens, bool((tokens.record >= 0).any())
         batch = None
         if self.kernels:
             self.kernels.begin_on_host(tokens, len(positions))
@@ -147,7 +154,7 @@ class Steering(nn.Module):
         if not present:
             self.kernels.idle()
             return
-        self._pending = any(self._logged(admitted) >= 0 for _, admitted in present)
+        self._wanted = any(self._logged(admitted) >= 0 for _, admitted in present)
         self.kernels.begin_on_device(query_start_loc, idx_mapping, positions)
         rows = sorted({admitted.row for _, admitted in present})
         for site in self.site_list():
@@ -164,38 +171,61 @@ class Steering(nn.Module):
 
     def end_step(self, idle: bool = True) -> None:
         """Moves what the last forward did into the log and makes the sites idle; safe to call again."""
-        pending, self._pending = self._pending, False
+        pending, wanted = self._pending, self._wanted
+        self._pending, self._wanted = None, False
         if self.kernels:
-            if pending is True or (pending and (pending.record >= 0).any()):
+            if wanted:
                 self.log.append_later(self.kernels.transfer())
             if idle:
                 self.kernels.idle()
-        elif pending:
+        elif pending is not None and wanted:
             reports = {site.layer: site.report for site in self.site_list() if site.report is not None}
-            if reports and (pending.record >= 0).any():
+            if reports:
                 self.log.append(pending.record, pending.position, reports)
         for site in self.site_list():
             site.begin(None, [])
 
     def claim(self, asked: list[tuple[str, int, int]]) -> list[WorkerReceipt | None]:
-        """Receipts for (caller's id, index of the completion, tokens fed to the model); a claimed record is gone.
+        """Receipts for (caller's id, index of the completion, tokens fed to the model); a claimed record is gone, and so
+        is the request's hold of its row.
 
-        None where this worker never saw the request steered.
+        None where this worker never saw the request steered, {"unsteered": why} where tokens of it passed unsteered.
         """
         self.end_step()
-        numbers = [self._find(name, index) for name, index, _ in asked]
+        numbers = [self._take(name, index) for name, index, _ in asked]
         taken = self.log.take({number for number in numbers if number is not None})
         receipts: list[WorkerReceipt | None] = []
         for number, (_, _, num_fed) in zip(numbers, asked, strict=True):
-            record = None if number is None else self.records.pop(number)
+            record = None if number is None else self.records.pop(number, None)
             receipts.append(None if record is None else self._receipt(record, taken.get(number, {}), num_fed))  # type: ignore[arg-type]
-        for name, _, _ in asked:
-            self.record_ids.pop(name, None)
         return receipts
+
+    def drop(self, names: list[str]) -> None:
+        """Forgets the requests of these callers' ids, which ended without anybody to claim a receipt."""
+        self.end_step()
+        gone = [item for name in names for item in self.record_ids.pop(name, {}).items()]
+        for req_id, number in gone:
+            self.release(req_id)
+            self.records.pop(number, None)
+        self.log.take({number for _, number in gone})
+
+    def add_vector(self, key: str, entry: VectorEntry, vector: Tensor) -> None:
+        """Makes `vector` [d_model] known as `key`; its layer has a site."""
+        self.vectors[key] = vector.to(self.site_list()[0].table.shift.device)
+        self.plan = self.plan.model_copy(update={"vectors": {**self.plan.vectors, key: entry}})
+
+    def remove_vector(self, key: str) -> None:
+        """Forgets a vector that no request names any more."""
+        self.vectors.pop(key, None)
+        left = {name: entry for name, entry in self.plan.vectors.items() if name != key}
+        self.plan = self.plan.model_copy(update={"vectors": left})
 
     def _receipt(self, record: Record, columns: dict[str, NDArray], num_fed: int) -> WorkerReceipt:
         programs = self._compiled(record.spec)
-        return receipt_of(record.spec, self.plan, programs, record.scope, record.num_reused, columns, num_fed)
+        try:
+            return receipt_of(record.spec, self.plan, programs, record.scope, record.num_reused, columns, num_fed)
+        except UnsteeredError as error:
+            return {"unsteered": str(error)}
 
     def _compiled(self, spec: SteeringSpec) -> dict[int, SiteProgram]:
         if spec.program_key not in self._programs:
@@ -225,9 +255,14 @@ class Steering(nn.Module):
             self.log.take({oldest})
             self.record_ids = {k: v for k, v in self.record_ids.items() if oldest not in v.values()}
 
-    def _find(self, name: str, index: int) -> int | None:
+    def _take(self, name: str, index: int) -> int | None:
         """The record of completion `index`; vLLM names the children of a request with n > 1 `<index>_<id>`."""
-        for req_id, number in self.record_ids.get(name, {}).items():
+        mine = self.record_ids.get(name, {})
+        for req_id in mine:
             if index == ONLY_COMPLETION or req_id.startswith(f"{index}_"):
+                self.release(req_id)
+                number = mine.pop(req_id)
+                if not mine:
+                    del self.record_ids[name]
                 return number
         return None

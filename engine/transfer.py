@@ -12,11 +12,16 @@ class Transfer:
     def __init__(self, columns: dict[str, Tensor]) -> None:
         self._parts = [(name, column.dtype, column.ndim, column[0].numel()) for name, column in columns.items()]
         packed = torch.cat([_as_float(column) for column in columns.values()], dim=1)
-        self._host, self._arrived = packed, None
+        self._host: Tensor = packed
+        self._arrived: torch.cuda.Event | None = None
         if packed.is_cuda:
             self._host = torch.empty(packed.shape, pin_memory=True).copy_(packed, non_blocking=True)
             self._arrived = torch.cuda.Event()
             self._arrived.record()
+
+    @property
+    def arrived(self) -> bool:
+        return self._arrived is None or self._arrived.query()
 
     def columns(self) -> dict[str, NDArray]:
         """The columns as arrays, only of rows whose `record` somebody may ask for."""
@@ -29,7 +34,7 @@ class Transfer:
             out[name] = column if ndim == 2 else column[:, 0]
             start += width
         wanted = out["record"] >= 0
-        return {name: column[wanted] for name, column in out.items()}
+        return {name: column[wanted] for name, column in out.items()}  # copies: the pinned memory is free again
 
 
 def _as_float(column: Tensor) -> Tensor:

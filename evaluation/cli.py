@@ -12,6 +12,7 @@ from tiller.bench.cli import app as bench_app
 from tiller.engine.config import load_config
 from tiller.engine.errors import TillerError
 from tiller.engine.planner import make_plan
+from tiller.engine.server.settings import KEY_VARIABLE
 
 from .boot import boot, set_defaults
 from .features_cli import app as features_app
@@ -26,13 +27,14 @@ console = Console()
 
 
 @app.callback()
-def root() -> None:
+def root(context: typer.Context) -> None:
     """Steer a language model by its SAE features while stock vLLM serves it."""
+    if context.invoked_subcommand != "serve":  # whose engine has a process of its own, and whose log is wanted
+        set_defaults()
 
 
 def main() -> None:
     """Runs the command; what a user can fix is one line on stderr and exit code 2."""
-    set_defaults()
     try:
         app()
     except TillerError as error:
@@ -116,12 +118,12 @@ def doctor(
     """Say what a config holds, then prove on the running engine that steering reaches the right tensor."""
     from rich.table import Table
 
-    from .doctor import describe_saes, run_checks, versions
+    from .doctor import describe_saes, describe_worker, run_checks, versions
 
     loaded = load_config(config)
     with boot(loaded, capture=True, enforce_eager=True) as llm:
         facts = Table("", "", show_header=False, box=None)
-        for name, value in {**versions(), "model": loaded.model, "runner": llm.workers[0]["runner"]}.items():
+        for name, value in {**versions(), "model": loaded.model, **describe_worker(llm)}.items():
             facts.add_row(name, value)
         for sae in describe_saes(llm.plan):
             facts.add_row(f"SAE {sae.pop('name')}", ", ".join(f"{key} {value}" for key, value in sae.items() if value))
@@ -131,6 +133,23 @@ def doctor(
         passed = [_report_check(check.passed, check.name, check.detail) for check in run_checks(llm, not no_hf)]
     if not all(passed):
         raise typer.Exit(1)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def serve(
+    context: typer.Context,
+    config: ConfigOption = "demo",
+    steering_dir: Annotated[
+        Path | None, typer.Option(help="Keep profiles and vectors registered at run time here.", file_okay=False)
+    ] = None,
+    steering_api_key: Annotated[
+        str | None, typer.Option(envvar=KEY_VARIABLE, show_envvar=False, help="Key that such changes need.")
+    ] = None,
+) -> None:
+    """Serve a config as vLLM does, with steering; every other flag is one of `vllm serve`."""
+    from tiller.engine.server.launch import serve as run
+
+    run(config, context.args, steering_dir, steering_api_key)
 
 
 def _report_check(passed: bool, name: str, detail: str) -> bool:

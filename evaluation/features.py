@@ -12,9 +12,8 @@ from scipy.sparse import csc_array, vstack
 from tqdm import tqdm
 
 from tiller.engine import SteeredLLM
-from tiller.engine.sae_loader import describe_sae
+from tiller.engine.dictionary import num_readable
 
-from .dictionary import find_sae
 from .stats import Interval, auroc, auroc_interval
 
 TEXTS_PER_CALL = 512
@@ -64,16 +63,6 @@ class Separation:
         return asdict(self)
 
 
-def num_readable(llm: SteeredLLM, sae: str) -> int:
-    """How many features a token can report: all that a TopK SAE lets be active, else the engine's limit.
-
-    Raises SpecError for an unknown SAE.
-    """
-    entry = find_sae(llm.plan, sae)
-    k = describe_sae(entry.path, layer=entry.layer, activation=entry.activation).k
-    return min(entry.d_sae, llm.plan.max_top, k or llm.plan.max_top)
-
-
 def read_activations(llm: SteeredLLM, texts: Sequence[str], sae: str = "default", skip_first: int = 1) -> Activations:
     """Activations of `texts`, each read alone by a request that edits nothing; a text past the context length is cut.
 
@@ -82,7 +71,7 @@ def read_activations(llm: SteeredLLM, texts: Sequence[str], sae: str = "default"
     """
     from vllm import SamplingParams
 
-    read = {"top": num_readable(llm, sae), "reduce": "none", "sae": sae}
+    read = {"top": num_readable(llm.plan, sae), "reduce": "none", "sae": sae}
     spec = {"where": "prompt", "skip_first": skip_first, "read": read}
     params = SamplingParams(max_tokens=1, temperature=0.0, detokenize=False)
     parts: list[Activations] = []

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tiller.engine.config import load_config
+from tiller.engine.config import Config, load_config
 
 from .boot import boot
 from .inputs import InputError, read_labelled, read_texts
@@ -29,7 +29,7 @@ def list_features(
     limit: Annotated[int, typer.Option(min=1, help="How many to show.")] = 20,
 ) -> None:
     """List an SAE's features with what is known of each: decoder norm, encoder bias, recorded maximum and density."""
-    from .dictionary import feature_columns, load_dictionary
+    from tiller.engine.dictionary import feature_columns, load_dictionary
 
     loaded = load_dictionary(load_config(config), sae)
     columns = feature_columns(loaded)
@@ -57,12 +57,12 @@ def show_feature(
     skip_first: SkipFirstOption = 1,
 ) -> None:
     """Show one feature: its norms, neighbours, the tokens it speaks for, and texts that activate it most."""
-    from .dictionary import describe_feature, load_dictionary, spoken_tokens
+    from tiller.engine.dictionary import describe_feature, load_dictionary
 
     loaded_config = load_config(config)
     loaded = load_dictionary(loaded_config, sae)
     found = describe_feature(loaded, feature, top)
-    promoted, suppressed = spoken_tokens(loaded_config, loaded, feature, top)
+    promoted, suppressed = _spoken_tokens(loaded_config, loaded.sae.W_dec[feature].float(), top)
     table = Table(show_header=False, box=None)
     table.add_row("feature", f"{feature} of {loaded.d_sae}")
     table.add_row("decoder norm", f"{found.decoder_norm:.4g}")
@@ -74,6 +74,18 @@ def show_feature(
     console.print(table)
     if texts is not None:
         _show_texts(loaded_config, read_texts(texts), feature, sae, top, skip_first)
+
+
+def _spoken_tokens(config: Config, direction: Any, num: int) -> list[list[str]]:
+    """The tokens that adding `direction` [d_model] promotes, and those that it suppresses."""
+    from transformers import AutoTokenizer
+
+    from tiller.engine.logit_lens import logit_lens, spoken_ids
+
+    arguments = config.vllm_arguments()
+    tokenizer = AutoTokenizer.from_pretrained(arguments.get("tokenizer", arguments["model"]))
+    logits = logit_lens(arguments["model"], direction)[: len(tokenizer)]
+    return [[str(tokenizer.decode([token])) for token in ids] for ids in spoken_ids(logits, num)]
 
 
 def _show_texts(config: Any, texts: list[str], feature: int, sae: str, top: int, skip_first: int) -> None:
@@ -100,12 +112,14 @@ def find_features(
     out: Annotated[Path | None, typer.Option(help="Write every active feature as JSON.", dir_okay=False)] = None,
 ) -> None:
     """Rank features by how well their mean activation over a text tells two sets of texts apart."""
-    from .features import num_readable, read_activations, separate
+    from tiller.engine.dictionary import num_readable
+
+    from .features import read_activations, separate
 
     given, sides = _two_sets(positive, negative, texts, label, positive_value)
     with boot(config) as llm:
         activations = read_activations(llm, given, sae, skip_first)
-        complete = num_readable(llm, sae) < llm.plan.max_top
+        complete = num_readable(llm.plan, sae) < llm.plan.max_top
     found = separate(activations, sides)
     console.print(f"{sum(sides)} positive and {len(sides) - sum(sides)} negative texts", highlight=False)
     table = Table()

@@ -43,47 +43,36 @@ def edit_kernel(
     EPS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """One token; SAE number SAE of NUM_SAES, whose kernels run one after the other, the first and the last with extra duties."""
+    """One token. The kernels of a site's SAEs run one after the other; this is number SAE of NUM_SAES."""
     token = tl.program_id(0)
     row = tl.load(rows + token)
     mine = program + row * (table.SITE_COLUMNS + table.SAE_COLUMNS * NUM_SAES)
-    of_sae = mine + table.SITE_COLUMNS + table.SAE_COLUMNS * SAE
     if tl.load(mine + table.STEERS) != 0:
         columns = tl.arange(0, BLOCK)
         inside = columns < D
         x = read_stream(hidden, residual, token, columns, inside, D, PAIR)
         norm = norm_of(x)
+        so_far = total + token.to(tl.int64) * D + columns
         if SAE == 0:
             out = tl.where(tl.load(mine + table.REPLACE) > 0, 0.0, x)
             out = _shifted(out, norm, vectors, row, tl.load(mine + table.SHIFT), columns, inside, D, P)
-            out = _projected(out, x, norm, vectors, scalars, row, tl.load(mine + table.PROJECTIONS), columns, inside, D, P)
+            num = tl.load(mine + table.PROJECTIONS)
+            out = _projected(out, x, norm, vectors, scalars, row, num, columns, inside, D, P)
         else:
-            out = tl.load(total + token.to(tl.int64) * D + columns, mask=inside, other=0.0)
+            out = tl.load(so_far, mask=inside, other=0.0)
         listed = False
         if NUM_SAES > 0:
+            mine_here = mine + table.SITE_COLUMNS + table.SAE_COLUMNS * SAE
             mean, std = _moments(x, norm, inside, D, INPUT_NORM)
             scale = 1.0 / (std + EPS)
             z = tl.where(inside, scale * (x - mean), 0.0)
-            listed = tl.load(of_sae + table.ENCODES) != 0
-            change = tl.zeros([BLOCK], dtype=tl.float32)
-            num_edits = tl.where(listed, 0, tl.load(of_sae + table.NUM_EDITS))
-            for e in range(0, num_edits):
-                at = (row * E + e) * 3
-                feature = tl.load(code + at).to(tl.int64)
-                direction = tl.load(W_dec + feature * D + columns, mask=inside, other=0.0).to(tl.float32)
-                f = _activation(z, W_enc, features, feature, columns, inside, D, ACTIVATION)
-                gate = tl.load(code + at + 2).to(tl.int64)
-                is_open = gate < 0
-                if gate >= 0:
-                    g = _activation(z, W_enc, features, gate, columns, inside, D, ACTIVATION)
-                    is_open = g > tl.load(amount + at + 2)
-                    listed = listed | ((ACTIVATION == codes.TOPK) & (g > 0.0))
-                listed = listed | ((ACTIVATION == codes.TOPK) & (f > 0.0))
-                value = tl.load(amount + at) + norm * tl.load(amount + at + 1)
-                new = edited(f, tl.load(code + at + 1), value, is_open)
-                tl.store(named + (token * E + e) * 2, f)
-                tl.store(named + (token * E + e) * 2 + 1, new)
-                change += (new - f) * direction
+            listed = tl.load(mine_here + table.ENCODES) != 0
+            num_edits = tl.where(listed, 0, tl.load(mine_here + table.NUM_EDITS))
+            change, found = _edited_features(
+                z, norm, code + row * E * 3, amount + row * E * 3, num_edits, W_enc, W_dec, features,
+                named + token * E * 2, columns, inside, D, ACTIVATION,
+            )  # fmt: skip
+            listed = listed | ((ACTIVATION == codes.TOPK) & found)
             out += tl.where(listed, 0.0, change * std)
             if listed:
                 slot = tl.atomic_add(queue, 1)
@@ -94,7 +83,7 @@ def edit_kernel(
                 tl.store(moments + token * 4 + 2, mean)
                 tl.store(moments + token * 4 + 3, std)
         if listed | (SAE < NUM_SAES - 1):
-            tl.store(total + token.to(tl.int64) * D + columns, out, mask=inside)
+            tl.store(so_far, out, mask=inside)
         else:
             max_norm = tl.load(scalars + row * (1 + 3 * P))
             preserve = tl.load(mine + table.PRESERVE)
@@ -168,6 +157,45 @@ def _moments(x, norm, inside, D: tl.constexpr, INPUT_NORM: tl.constexpr):
     if INPUT_NORM == codes.UNIT_NORM:
         std = tl.maximum(norm, limits.MIN_NORM) / tl.sqrt(D * 1.0)
     return mean, std
+
+
+@triton.jit
+def _edited_features(
+    z,
+    norm,
+    code,
+    amount,
+    num_edits,
+    W_enc,
+    W_dec,
+    features,
+    named,
+    columns,
+    inside,
+    D: tl.constexpr,
+    ACTIVATION: tl.constexpr,
+):
+    """sum_i (f'_i - f_i) W_dec[i] over a row's edits, one dot product each, and whether any feature it names may be active."""
+    change = tl.zeros_like(z)
+    found = num_edits < 0
+    for e in range(0, num_edits):
+        at = e * 3
+        feature = tl.load(code + at).to(tl.int64)
+        direction = tl.load(W_dec + feature * D + columns, mask=inside, other=0.0).to(tl.float32)
+        f = _activation(z, W_enc, features, feature, columns, inside, D, ACTIVATION)
+        found = found | (f > 0.0)
+        gate = tl.load(code + at + 2).to(tl.int64)
+        is_open = gate < 0
+        if gate >= 0:
+            g = _activation(z, W_enc, features, gate, columns, inside, D, ACTIVATION)
+            found = found | (g > 0.0)
+            is_open = g > tl.load(amount + at + 2)
+        value = tl.load(amount + at) + norm * tl.load(amount + at + 1)
+        new = edited(f, tl.load(code + at + 1), value, is_open)
+        tl.store(named + e * 2, f)
+        tl.store(named + e * 2 + 1, new)
+        change += (new - f) * direction
+    return change, found
 
 
 @triton.jit

@@ -26,10 +26,10 @@ class Tile(NamedTuple):
 def encode_tile(num_tokens: int, d_sae: int) -> Tile:
     """The tile for at most `num_tokens` tokens.
 
-    Not measured on a GPU yet: chosen from compiled register, shared-memory and wave counts (tests/kernels/offline.py prints them).
-    Few tokens: narrow tiles, so that a small dictionary still spreads over all SMs of the device. Many: the
-    largest tile without spills, because L2 traffic falls with tile size. The depth is the same in all, so that every
-    activation is summed in one order.
+    Not timed on a GPU yet: chosen from compiled registers, shared memory and waves (tests/kernels/offline.py prints them).
+    Few tokens: narrow tiles, so that a small dictionary still spreads over all SMs of the device, and two programs fit one.
+    Many: the largest tile without spills, because traffic from the L2 cache falls with its size. The depth is the
+    same in all, so that every activation is summed in one order.
     """
     if num_tokens <= 64:
         return Tile(64, 128 if d_sae > 32768 else 64 if d_sae > 4096 else 32, 64, 4, 4)

@@ -26,6 +26,7 @@ from .table import SiteTable
 from .workspace import Workspace, group_size, num_groups
 
 ROWS = 16  # rows of W_dec that one program of gather_kernel loads at once
+FUSED = {"enable_fp_fusion": True}  # Triton 3.10 changes its default, and with it the bits of every sum
 GATHER_BLOCK = 512  # and columns: 7 programs a token at d_model 3584, so that a single token still spreads over SMs
 
 
@@ -37,29 +38,32 @@ class Steerer:
         self.delta = workspace.delta[site]
         self.encoders = [Encoder(name, sae, index, self) for index, (name, sae) in enumerate(saes.items())]
         _, num_vectors, self.d_model = table.vectors.shape
-        self.shape = {"D": self.d_model, "P": num_vectors - 2}
+        self.shape: dict[str, Any] = {"D": self.d_model, "P": num_vectors - 2}
         self.block = triton.next_power_of_2(self.d_model)
 
     def __call__(self, hidden: Tensor, residual: Tensor | None) -> None:
         """Steers the stream hidden (+ residual), each [n, d_model] and contiguous, in place, by `workspace.rows`."""
         assert hidden.is_contiguous() and (residual is None or residual.is_contiguous())
+        assert len(hidden) <= len(self.workspace.rows), (len(hidden), len(self.workspace.rows))
         if len(hidden) == 0:
             return
         stream = (hidden, hidden if residual is None else residual)
         common = {**self.shape, "PAIR": residual is not None, "BLOCK": self.block, "num_warps": warps(self.block)}
-        common["NUM_SAES"] = len(self.encoders)
-        for encoder in self.encoders or [None]:
+        common |= {"NUM_SAES": len(self.encoders), **FUSED}
+        if not self.encoders:
+            self._edit(None, stream, common)
+            return
+        for encoder in self.encoders:
             self._edit(encoder, stream, common)
-            if encoder is not None:
-                encoder.run(len(hidden))
-        if self.encoders:
-            self._finish(stream, common)
+            encoder.run(len(hidden))
+        self._finish(stream, common)
 
     def _edit(self, encoder: "Encoder | None", stream: tuple[Tensor, Tensor], common: dict[str, Any]) -> None:
         table, space = self.table, self.workspace
+        constants: dict[str, Any]
+        own: tuple[Tensor, ...]
         if encoder is None:  # no dictionary at this site: its arguments stand empty and are never read
-            unused = space.total
-            own = (unused,) * 7
+            own = (space.total,) * 7
             constants = {"E": 0, "SAE": 0, "ACTIVATION": 0, "INPUT_NORM": 0, "EPS": 0.0}
             queue = space.queues[0]
         else:
@@ -106,6 +110,7 @@ class Encoder:
         self.features = feature_parameters(sae)
         self.edits = (table.edits[index].code, table.edits[index].amount)
         self.chunk, self.k = space.chunk[name], space.k[name]
+        self.one_tile = False
         group = group_size(sae.d_sae, self.k)
         self.dictionary = {"F": sae.d_sae, "CHUNK": self.chunk, "GROUP": group}
         self.dictionary["ACTIVATION"] = codes.ACTIVATIONS[sae.activation]
@@ -123,9 +128,30 @@ class Encoder:
         """Encodes, selects and gathers for at most `num_tokens` listed tokens."""
         for start in range(0, num_tokens, self.chunk):
             num = min(self.chunk, num_tokens - start)
-            self.encode(start, num, encode_tile(num, self.sae.d_sae))
+            self.encode(start, num, self.tile(num))
             self.select(start, num)
             self.gather(start, num)
+
+    def tile(self, num_tokens: int) -> Tile:
+        return encode_tile(1 if self.one_tile else num_tokens, self.sae.d_sae)
+
+    def settle_tile(self) -> None:
+        """Looks whether this device sums alike in the tile for few tokens and in that for many; else all use the first.
+
+        A token would otherwise have other bits in a large batch. Waits for the device: for start-up, outside of steps.
+        """
+        space, num = self.workspace, min(self.chunk, 128)
+        few, many = encode_tile(1, self.sae.d_sae), encode_tile(num, self.sae.d_sae)
+        space.x_queue[:num].normal_(generator=torch.Generator(space.x_queue.device).manual_seed(0))
+        self.buffers.queue[0] = num
+        self.buffers.queue[1 : 1 + num] = torch.arange(num)
+        self.buffers.moments[:num] = torch.tensor([1.0, 1.0, 0.0, 1.0])
+        sums = []
+        for tile in (few, many):
+            self.encode(0, num, tile)
+            sums.append(space.f[: num * self.sae.d_sae].clone())
+        self.buffers.queue[0] = 0
+        self.one_tile = not torch.equal(*sums)
 
     def encode(self, start: int, num: int, tile: Tile) -> None:
         space = self.workspace
@@ -148,6 +174,7 @@ class Encoder:
             BLOCK_D=tile.depth,
             num_warps=tile.num_warps,
             num_stages=tile.num_stages,
+            **FUSED,
         )
 
     def select(self, start: int, num: int) -> None:
@@ -175,6 +202,7 @@ class Encoder:
             BLOCK_C=triton.next_power_of_2(candidates),
             BLOCK_E=triton.next_power_of_2(self.position["E"]),
             num_warps=8 if max(groups, candidates) > 1024 else 4,
+            **FUSED,
         )
 
     def gather(self, start: int, num: int) -> None:
@@ -202,6 +230,7 @@ class Encoder:
             ROWS=ROWS,
             BLOCK=block,
             num_warps=4,
+            **FUSED,
         )
 
 

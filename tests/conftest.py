@@ -1,19 +1,27 @@
-"""For all tests: reproducible property tests, GPU tests that say when they can't run, poisoned allocations."""
+"""For all tests: reproducible property tests, GPU tests that say when they can't run, poisoned allocations.
 
+Without a GPU, Triton's interpreter runs the kernels; it has to be chosen before they are imported.
+"""
+
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import settings
 
 settings.register_profile("tiller", deadline=None, derandomize=True, database=None)
 settings.load_profile("tiller")
 
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     marked = [item for item in items if item.get_closest_marker("gpu")]
-    if marked and not _has_cuda():
+    if marked and not torch.cuda.is_available():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
@@ -24,10 +32,12 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_sep("=", f"{skipped} GPU TESTS DID NOT RUN: no CUDA device", yellow=True, bold=True)
 
 
-def _has_cuda() -> bool:
-    import torch
+@pytest.fixture(scope="session", autouse=True)
+def quick_interpreter() -> None:
+    if not torch.cuda.is_available():
+        from .v2_on_cpu.quick_interpreter import install
 
-    return torch.cuda.is_available()
+        install()
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +45,6 @@ def poisoned_allocations(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     """Under tests/kernels, memory that tiller.kernels allocates without filling holds NaN or the largest integer, so
     that a result that reads it shows."""
     if request.path.parent.name == "kernels":
-        import torch
-
         for owner, name in [
             (torch, "empty"),
             (torch, "empty_like"),
@@ -48,8 +56,6 @@ def poisoned_allocations(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 
 
 def _poisoned(allocate: Callable[..., Any]) -> Callable[..., Any]:
-    import torch
-
     def allocate_poisoned(*args: Any, **kwargs: Any) -> Any:
         tensor = allocate(*args, **kwargs)
         caller = sys._getframe(1).f_globals.get("__name__", "")

@@ -9,6 +9,7 @@ import yaml
 from safetensors.torch import save_file
 
 from tiller.engine.config import Config, load_config, shipped_configs
+from tiller.engine.engine_args import inline_config
 from tiller.engine.errors import ConfigError, SAEFormatError, SpecError, TillerError, UnsupportedError
 from tiller.engine.plan import plan_of
 from tiller.engine.planner import make_plan
@@ -267,3 +268,57 @@ def test_unsteerable_architecture_is_named(folder):
     write.write_json(folder / "model/config.json", {"model_type": "bert", "architectures": ["BertModel"]})
     with pytest.raises(UnsupportedError, match="BertModel"):
         make_plan(load(folder, body()))
+
+
+def test_profiles_bring_sampling_of_their_own(folder):
+    defaults = {"temperature": 0.5, "seed": 7, "max_tokens": 9}
+    config = load(folder, body(profiles={"warm": {**WARM, "defaults": defaults}, "cool": WARM}))
+    assert config.profile("warm") == config.profile("cool")
+    assert config.profile_body("warm") == WARM
+    assert config.profile_defaults("warm").model_dump() == defaults
+    assert config.profile_defaults("cool").model_dump(exclude_none=True) == {}
+
+
+@pytest.mark.parametrize(
+    ("defaults", "message"),
+    [
+        ({"top_p": 0.5}, "top_p: unknown key; allowed: temperature, seed, max_tokens"),
+        ({"max_tokens": 0}, "max_tokens: Input should be greater than or equal to 1"),
+        ({"temperature": -1}, "temperature: Input should be greater than or equal to 0"),
+        ([], "mapping"),
+    ],
+)
+def test_wrong_defaults_of_a_profile(folder, defaults, message):
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        load(folder, body(profiles={"warm": {**WARM, "defaults": defaults}}))
+    assert caught.value.field == "profiles.warm.defaults"
+
+
+def test_plan_out_of_additional_config(folder):
+    """A plain `vllm serve` names a config, or gives its parts; both become the plan that a config makes."""
+    config = load(folder, body(profiles={"warm": WARM}))
+    model, file = str(folder / "model"), str(folder / "config.yaml")
+    assert make_plan(inline_config({"config": file}, model)) == make_plan(config)
+    parts = {"saes": {"default": {"path": str(folder / "sae"), "layer": 1}}, "profiles": {"warm": WARM}}
+    assert make_plan(inline_config(parts, model)).saes == make_plan(config).saes
+    for wrong, message in [
+        ("demo", "must be an object"),
+        ({"sae": {}}, "unknown key 'sae'; allowed: config, or saes, vectors, profiles"),
+        ({"config": file, "saes": {}}, "unknown key 'config'"),
+        ({"profiles": {"warm": {"feature": []}}}, "profiles.warm.feature"),
+    ]:
+        with pytest.raises(TillerError, match=re.escape(message)):
+            inline_config(wrong, model)
+
+
+def test_vectors_are_versioned_by_content(folder):
+    file = folder / "french.safetensors"
+    entries = [make_plan(load(folder, body())).vectors["french"]]
+    save_file({"other name": torch.ones(D_MODEL, dtype=torch.float16)}, file, metadata={"layer": "2"})
+    entries.append(make_plan(load(folder, body())).vectors["french"])
+    assert entries[0] == entries[1] and entries[0].norm == D_MODEL**0.5
+    save_file({"v": torch.ones(D_MODEL) * 2}, file, metadata={"layer": "2"})
+    entries.append(make_plan(load(folder, body())).vectors["french"])
+    save_file({"v": torch.ones(D_MODEL)}, file, metadata={"layer": "1"})
+    entries.append(make_plan(load(folder, body())).vectors["french"])
+    assert len({entry.version for entry in entries}) == 3

@@ -152,3 +152,28 @@ def test_plan_crosses_processes_as_json(plan):
 def test_digest_tells_plans_apart(change):
     assert Plan(**{"saes": {"default": entry(3)}, **change}).digest != Plan(saes={"default": entry(3)}).digest
     assert Plan(saes={"default": entry(3)}).digest == Plan(saes={"default": entry(3)}).digest
+
+
+def test_a_vector_is_known_by_content() -> None:
+    """Specs that differ in a vector's version alone share neither table row nor cached block."""
+    old, new = "0" * 16, "1" * 16
+    spec = parse_spec({"vectors": [{"name": "french", "alpha": 2.0}]})
+    plans = [Plan(vectors={"french": VectorEntry(path="", layer=5, version=version)}) for version in (old, new)]
+    pinned = [plan.pin(spec) for plan in plans]
+    assert [p.vectors[0].version for p in pinned] == [old, new]
+    assert len({spec.digest, *(p.digest for p in pinned)}) == len({p.program_key for p in pinned}) + 1 == 3
+    plans[0].check(pinned[0])
+    with pytest.raises(SpecError, match=f"{old} given; 'french' is now {new}") as caught:
+        plans[1].check(pinned[0])
+    assert caught.value.field == "steering.vectors[0].version"
+    both = Plan(vectors={**plans[1].vectors, f"french@{old}": plans[0].vectors["french"]})
+    both.check(pinned[0])
+    assert [both.vector_key(p.vectors[0]) for p in pinned] == [f"french@{old}", "french"]
+
+
+def test_number_of_vectors_is_bounded() -> None:
+    plan = Plan(vectors={"french": VectorEntry(path="", layer=5)}, max_vectors=2)
+    edit = {"name": "french", "alpha": 2.0}
+    plan.check(parse_spec({"vectors": [edit] * 2}))
+    with pytest.raises(SpecError, match="3 vectors given, at most 2"):
+        plan.check(parse_spec({"vectors": [edit] * 3}))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiller.engine.log import StepLog
 from tiller.engine.plan import Plan, SAEEntry, VectorEntry
 from tiller.engine.program import compile_spec
-from tiller.engine.receipt import FeatureReport, Receipt, UnsteeredError, receipt_of
+from tiller.engine.receipt import FeatureReport, Receipt, UnsteeredError, align_read, receipt_of
 from tiller.engine.site import SiteReport
 from tiller.engine.spec import parse_spec
 
@@ -274,3 +274,16 @@ def test_one_token_missed_is_never_hidden(course, data):
     columns = {name: column[kept] for name, column in columns.items()}
     with pytest.raises(UnsteeredError, match="1 of"):
         receipt_of(request.spec, PLAN, request.programs, request.scope, request.num_reused, columns, num_fed)
+
+
+def test_read_out_names_its_tokens() -> None:
+    receipt = Receipt(
+        spec_hash="",
+        tokens_in_scope=2,
+        tokens_steered=2,
+        tokens_cached=0,
+        mean_delta_norm=0.0,
+        read={"positions": [1, 3]},
+    )
+    read = align_read(receipt, [10, 11, 12], [13, 14], str).read
+    assert read == {"positions": [1, 3], "prompt_len": 3, "token_ids": [11, 13], "tokens": ["11", "13"]}

@@ -25,6 +25,7 @@ FROZEN = {
     "features find": "--config --label --limit --negative --out --positive --positive-value --sae --skip-first --texts",
     "features list": "--config --limit --sae --sort",
     "features show": "--config --sae --skip-first --texts --top",
+    "serve": "--config --steering-api-key --steering-dir",
     "generate": "--chat --config --error-term --feature --max-tokens --no-baseline --no-chat --no-error-term --op "
     "--output-file --profile --prompts --sae --seed --steering --temperature --unit --vector --where",
 }

@@ -1,7 +1,7 @@
 """Compiles every kernel for an H100 or H200 (sm_90) without a GPU, at the arguments that the launchers pass, and prints what
 one program of it costs.
 
-    python tests/kernels/offline.py      a JSON object a line: kernel, shape, registers, stack (spills), shared memory, instructions
+    python tests/kernels/offline.py      a JSON object a line: kernel, shape, registers, stack (spills), shared memory ...
 """
 
 import json
@@ -25,8 +25,14 @@ from tiller.kernels.workspace import Workspace
 
 TARGET = GPUTarget("cuda", 90, 32)
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-DTYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.int32: "*i32", torch.int64: "*i64"}
-OPTIONS = ("num_warps", "num_stages")
+DTYPES = {
+    torch.float32: "*fp32",
+    torch.bfloat16: "*bf16",
+    torch.float16: "*fp16",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+}
+OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
 KERNELS = {
     steerer: ("edit_kernel", "encode_kernel", "select_kernel", "gather_kernel", "finish_kernel"),
     layout: ("layout_kernel",),
@@ -70,7 +76,9 @@ def _cost(binary: Any) -> dict[str, Any]:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(binary.asm["cubin"])
         file.flush()
-        report = subprocess.run([CUOBJDUMP, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True)
+        report = subprocess.run(
+            [CUOBJDUMP, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
+        )
     usage = re.search(r"REG:(\d+) STACK:(\d+)", report.stdout)
     assert usage is not None, report.stdout
     return {
@@ -94,9 +102,10 @@ def launches(d_sae: int, d_model: int, activation: str, num_tokens: int, dtype: 
     patches = [patch.object(module, name, recorder) for (module, name), recorder in recorders.items()]
     for each in patches:
         each.start()
-    steerer.Steerer({"default": sae}, table, space)(torch.empty(num_tokens, d_model, dtype=dtype), torch.empty(num_tokens, d_model, dtype=dtype))
-    steps = layout.Layout(space, 8, device)
-    steps.begin(torch.zeros(9, dtype=torch.int32), torch.zeros(8, dtype=torch.int64), torch.zeros(num_tokens, dtype=torch.int64))
+    stream = torch.empty(2, num_tokens, d_model, dtype=dtype)
+    steerer.Steerer({"default": sae}, table, space)(stream[0], stream[1])
+    loc, slots, positions = torch.zeros(9, dtype=torch.int32), *torch.zeros(2, num_tokens, dtype=torch.int64)
+    layout.Layout(space, 8, device).begin(loc, slots[:8], positions)
     for each in patches:
         each.stop()
     return {name: (recorder.kernel, recorder.launches[0]) for (_, name), recorder in recorders.items()}
@@ -108,7 +117,9 @@ def shaped_sae(d_sae: int, d_model: int, activation: str, dtype: torch.dtype) ->
     extra = {"topk": {"k": 64}, "threshold": {"threshold": zeros}, "gated": {"gate_scale": zeros, "gate_shift": zeros}}
     weights = torch.empty(d_sae, d_model, dtype=dtype)
     b_dec = torch.zeros(d_model)
-    return SAE(W_enc=weights, W_dec=weights, b_enc=zeros, b_dec=b_dec, activation=activation, **extra.get(activation, {}))
+    return SAE(
+        W_enc=weights, W_dec=weights, b_enc=zeros, b_dec=b_dec, activation=activation, **extra.get(activation, {})
+    )
 
 
 SHAPES = [
@@ -126,7 +137,9 @@ def main() -> None:
     for d_sae, d_model, activation, num_tokens, dtype in SHAPES:
         shape = {"d_sae": d_sae, "d_model": d_model, "activation": activation, "tokens": num_tokens}
         for name, (kernel, launch) in launches(d_sae, d_model, activation, num_tokens, dtype).items():
-            print(json.dumps({"kernel": name, **shape, "dtype": str(dtype)[6:], **compiled(kernel, launch)}), flush=True)
+            print(
+                json.dumps({"kernel": name, **shape, "dtype": str(dtype)[6:], **compiled(kernel, launch)}), flush=True
+            )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,92 @@
+"""What has to happen around vLLM's routes: nobody's `steering` is dropped in silence, nobody's upload is endless."""
+
+import json
+from typing import Any
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tiller.engine.errors import SpecError, TillerError
+from tiller.engine.steering import SPEC_KEY
+
+from .problems import TooLarge, refusal
+
+STEERED_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/invocations")
+COUNTING_PATHS = ("/tokenize", "/v1/messages/count_tokens")  # generate nothing, so that nothing is steered
+OURS = "/v1/steering"
+MAX_SCANNED = 16 << 20  # bytes of a body on the other routes
+
+
+class SteeringMiddleware:
+    """Innermost, so that it sees what has passed authentication only."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if scope["method"] == "GET" and path.rstrip("/") == "/metrics":
+            server = getattr(scope["app"].state.engine_client, "tiller", None)
+            if server is not None:
+                await server.refresh_gauges()
+        elif scope["method"] == "POST" and path not in (*STEERED_PATHS, *COUNTING_PATHS):
+            limit = _limit(scope) if path.startswith(OURS) else MAX_SCANNED
+            try:
+                body, receive = await _read(scope, receive, limit)
+                if not path.startswith(OURS):
+                    _check_unsteered(body, path)
+            except TillerError as error:
+                refused = refusal(error, path)
+                return await JSONResponse(refused.model_dump(), refused.error.code)(scope, receive, send)
+        await self.app(scope, receive, send)
+
+
+def max_body_bytes(d_model: int) -> int:
+    """Largest body of a change: a float32 vector as a form, or a profile of as many edits as a request may have."""
+    return max(262_144, 4 * d_model + 65_536)
+
+
+def _limit(scope: Scope) -> int:
+    server = getattr(scope["app"].state.engine_client, "tiller", None)
+    return max_body_bytes(0 if server is None else server.d_model)
+
+
+async def _read(scope: Scope, receive: Receive, limit: int) -> tuple[bytes, Receive]:
+    """The body, and a `receive` that hands it out again. Raises TooLarge above `limit` bytes, announced or not."""
+    announced = dict(scope["headers"]).get(b"content-length", b"0")
+    if announced.isdigit() and int(announced) > limit:
+        raise TooLarge(f"{int(announced)} bytes announced, at most {limit} are allowed", "body")
+    chunks: list[bytes] = []
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            break
+        chunks.append(message.get("body", b""))
+        more = message.get("more_body", False)
+        if sum(map(len, chunks)) > limit:
+            raise TooLarge(f"more than the allowed {limit} bytes given", "body")
+    body, given = b"".join(chunks), False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return body, again
+
+
+def _check_unsteered(body: bytes, path: str) -> None:
+    """Raises SpecError for a `steering` field that the route behind `path` would not see."""
+    if b'"steering"' not in body:
+        return
+    try:
+        given: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return  # the route says what is wrong with it
+    if isinstance(given, dict) and given.get(SPEC_KEY) is not None:
+        raise SpecError(f"{path} can't be steered by this field; use {', '.join(STEERED_PATHS[:3])}", SPEC_KEY)

@@ -1,0 +1,37 @@
+"""One server of the demo config for all tests here; those that end a server start their own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .process import ServerProcess, serving
+
+TILLER = "tiller.evaluation.cli"
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The --steering-dir of the demo server."""
+    return tmp_path_factory.mktemp("steering")
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory, kept: Path) -> Iterator[ServerProcess]:
+    tools = ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
+    grammar = ["--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}']
+    flags = ["--block-size", "32", *tools, *grammar]
+    own = ["--steering-dir", str(kept)]
+    with serving(tmp_path_factory.mktemp("demo"), TILLER, "serve", "--config", "demo", *own, *flags) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def client(demo: ServerProcess):  # type: ignore[no-untyped-def]
+    return demo.openai()
+
+
+@pytest.fixture(scope="session")
+def http(demo: ServerProcess):  # type: ignore[no-untyped-def]
+    with demo.http() as own:
+        yield own

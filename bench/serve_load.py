@@ -8,6 +8,8 @@ import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from tiller.engine import compat
+
 from .serve_process import NAME, ServeProcess
 
 Spec = dict[str, Any] | None
@@ -32,20 +34,20 @@ def run_load(
 
     Raises RuntimeError where a request failed: its time would count for nothing.
     """
-    from vllm.benchmarks.serve import TaskType, benchmark
-
+    task, benchmark, sample = compat.load_generator()
+    requests = _requests(sample, load.num_requests, spec, prompt_len, max_tokens, len(tokenizer))
     cpu, steered = server.cpu_seconds(), server.steered_tokens()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         result = asyncio.run(
             benchmark(
-                task_type=TaskType.GENERATION,
+                task_type=task.GENERATION,
                 endpoint_type="openai",
                 api_url=f"{server.url}/v1/completions",
                 base_url=server.url,
                 model_id=NAME,
                 model_name=NAME,
                 tokenizer=tokenizer,
-                input_requests=_requests(load.num_requests, spec, prompt_len, max_tokens, len(tokenizer)),
+                input_requests=requests,
                 logprobs=None,
                 request_rate=load.rate,
                 burstiness=1.0,
@@ -72,15 +74,15 @@ def run_load(
     return kept
 
 
-def _requests(num: int, spec: Callable[[int], Spec], prompt_len: int, max_tokens: int, vocab_size: int) -> list[Any]:
+def _requests(
+    sample: Any, num: int, spec: Callable[[int], Spec], prompt_len: int, max_tokens: int, vocab_size: int
+) -> list[Any]:
     """Random prompts, the same for every arm; each carries its steering as a client would send it."""
-    from vllm.benchmarks.datasets import SampleRequest
-
     rng = random.Random(0)
     requests = []
     for index in range(num):
         prompt = [rng.randrange(3, vocab_size) for _ in range(prompt_len)]
         steering = spec(index)
         overrides = None if steering is None else {"steering": steering}
-        requests.append(SampleRequest(prompt, prompt_len, max_tokens, request_overrides=overrides))
+        requests.append(sample(prompt, prompt_len, max_tokens, request_overrides=overrides))
     return requests

@@ -519,3 +519,11 @@ def is_draft_model(vllm_config: Any) -> bool:
     draft = getattr(speculative, "draft_model_config", None)
     # Drafters without a model of their own, such as n-grams, have the target's config here.
     return vllm_config.model_config is draft and draft is not speculative.target_model_config
+
+
+def load_generator() -> tuple[Any, Any, Any]:
+    """What `vllm bench serve` is made of: its TaskType, its coroutine `benchmark` and its SampleRequest."""
+    from vllm.benchmarks.datasets import SampleRequest
+    from vllm.benchmarks.serve import TaskType, benchmark
+
+    return TaskType, benchmark, SampleRequest

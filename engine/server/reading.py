@@ -42,8 +42,7 @@ def _tokens(server: Server, text: str, num: int) -> list[int]:
 
 
 async def _run(server: Server, ids: list[int], spec: SteeringSpec) -> dict[str, Any]:
-    from vllm import SamplingParams
-    from vllm.inputs import TokensPrompt
+    from vllm import SamplingParams, TokensPrompt
 
     delivery, name = Delivery(), uuid.uuid4().hex
     server.deliveries[name] = delivery

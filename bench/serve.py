@@ -13,6 +13,7 @@ from .machine import machine
 from .serve_load import Load, Spec, run_load
 from .serve_process import Kind, ServeProcess
 from .serve_report import draw, show
+from .submission import submission_cost
 
 PLAIN = "plain vLLM"
 
@@ -86,6 +87,7 @@ def measure_serving(
     settings |= {"flags": flags, "loads": [load._asdict() | {"rate": str(load.rate)} for load in loads(rate, scale)]}
     command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
     report = {"machine": machine(), "command": command, "settings": settings, "samples": samples}
+    report["submission_ms"] = submission_cost(config)
     return write(report, console, out)
 
 

@@ -50,6 +50,9 @@ def show(report: dict[str, Any], aims: dict[str, float | None], plain: str, cons
                 "" if aim is None else f">= {aim}", *waits, f"{_median(report, load, arm, 'front_end_ms'):.2f}",
             )  # fmt: skip
         console.print(table)
+    for edits, cost in report["submission_ms"].items():
+        parts = ", ".join(f"{value:.3f} ms {name}" for name, value in cost.items())
+        console.print(f"submission of a spec of {edits}: {parts}", highlight=False)
 
 
 def _wait_headers() -> list[str]:

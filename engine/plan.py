@@ -1,7 +1,6 @@
 """What one engine can steer: SAEs, vectors and limits. Travels to every process inside vLLM's `additional_config`."""
 
 import hashlib
-import json
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -161,15 +160,24 @@ class Plan(_Frozen):
             raise SpecError(f"feature {feature} is out of range; this SAE has 0 to {sae.d_sae - 1}", field)
 
 
+_last: tuple[Any, "Plan"] | None = (
+    None  # body and plan; a plan is replaced as a whole, so the body's identity is enough
+)
+
+
 def plan_of(additional_config: Any) -> Plan | None:
-    """The plan inside vLLM's `additional_config`; None where this engine was not asked to steer."""
+    """The plan inside vLLM's `additional_config`; None where this engine was not asked to steer.
+
+    Asked several times a request, so the last one is kept.
+    """
+    global _last
     body = additional_config.get(PLAN_KEY) if isinstance(additional_config, dict) else None
-    return None if body is None else _parse_plan(json.dumps(body))
-
-
-@lru_cache(maxsize=16)
-def _parse_plan(text: str) -> Plan:
-    return Plan.model_validate_json(text)
+    if body is None:
+        return None
+    last = _last
+    if last is None or last[0] is not body:
+        last = _last = (body, Plan.model_validate(body))
+    return last[1]
 
 
 @lru_cache(maxsize=64)

@@ -35,6 +35,7 @@ def test_every_arm_meets_every_load(run):
         assert (sample["steered_tokens"] > 0) == (sample["arm"] not in (PLAIN, "plugin idle"))
     assert report["settings"]["flags"] == ["--max-num-seqs", "32"]
     assert report["machine"]["versions"]["torch"]
+    assert all(cost["fresh"] > 0 and cost["seen"] > 0 for cost in report["submission_ms"].values())
 
 
 def test_tables_and_picture(run):

@@ -1,5 +1,6 @@
 """For all tests: reproducible property tests, GPU tests that say when they can't run, poisoned allocations."""
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,22 +13,31 @@ settings.load_profile("tiller")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    marked = [item for item in items if item.get_closest_marker("gpu")]
-    if marked and not _has_cuda():
-        for item in marked:
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+    for marker, (what, found) in NEEDS.items():
+        marked = [item for item in items if item.get_closest_marker(marker)]
+        if marked and not found():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason=f"needs {what}"))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    skipped = sum("gpu" in report.keywords for report in terminalreporter.stats.get("skipped", []))
-    if skipped:
-        terminalreporter.write_sep("=", f"{skipped} GPU TESTS DID NOT RUN: no CUDA device", yellow=True, bold=True)
+    for marker, (what, _) in NEEDS.items():
+        skipped = sum(marker in report.keywords for report in terminalreporter.stats.get("skipped", []))
+        if skipped:
+            line = f"{skipped} {marker.upper()} TESTS DID NOT RUN: no {what}"
+            terminalreporter.write_sep("=", line, yellow=True, bold=True)
 
 
 def _has_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+NEEDS: dict[str, tuple[str, Callable[[], Any]]] = {
+    "gpu": ("CUDA device", _has_cuda),
+    "browser": ("Chromium", lambda: shutil.which("chromium")),
+}
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ Without a GPU, Triton's interpreter runs the kernels; it has to be chosen before
 """
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,17 +20,26 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 
+NEEDS: dict[str, tuple[str, Callable[[], Any]]] = {
+    "gpu": ("CUDA device", torch.cuda.is_available),
+    "browser": ("Chromium", lambda: shutil.which("chromium")),
+}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    marked = [item for item in items if item.get_closest_marker("gpu")]
-    if marked and not torch.cuda.is_available():
-        for item in marked:
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+    for marker, (what, found) in NEEDS.items():
+        marked = [item for item in items if item.get_closest_marker(marker)]
+        if marked and not found():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason=f"needs {what}"))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    skipped = sum("gpu" in report.keywords for report in terminalreporter.stats.get("skipped", []))
-    if skipped:
-        terminalreporter.write_sep("=", f"{skipped} GPU TESTS DID NOT RUN: no CUDA device", yellow=True, bold=True)
+    for marker, (what, _) in NEEDS.items():
+        skipped = sum(marker in report.keywords for report in terminalreporter.stats.get("skipped", []))
+        if skipped:
+            line = f"{skipped} {marker.upper()} TESTS DID NOT RUN: no {what}"
+            terminalreporter.write_sep("=", line, yellow=True, bold=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,7 +15,7 @@ from .residual import collect_residuals
 from .scenarios import SCENARIOS
 from .tokenizer import save_tokenizer, train_tokenizer
 from .train_lm import LMConfig, save_model, train_lm
-from .train_sae import SAEConfig, save_sae, train_sae, training_texts
+from .train_sae import SAEConfig, save_sae, save_statistics, train_sae, training_texts
 
 SAE_FOLDER = Path("sae/resid_post_layer_15/trainer_0")
 
@@ -45,6 +45,7 @@ def make(out: Path, lm_config: LMConfig, sae_config: SAEConfig) -> None:
     residuals = collect_residuals(model, tokenizer, training_texts(model, tokenizer, sae_config))
     sae, sae_history = train_sae(residuals, sae_config)
     save_sae(sae, out / SAE_FOLDER)
+    save_statistics(sae, residuals, out / SAE_FOLDER)
     metrics: dict[str, Any] = {"lm": {**history, **report.measure_lm(model, tokenizer)}}
     metrics["sae"] = {**sae_history, **report.measure_sae(model, tokenizer, sae)}
     bench = report.Bench(model, tokenizer, sae, metrics["sae"]["residual_norm"], report.known_pairs())

@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
+
+from tiller.engine.sae_loader import max_act_path
 
 from .corpus import document, prompts
 from .residual import LAYER, sample
@@ -161,6 +164,15 @@ def save_sae(sae: TopKSAE, folder: Path) -> None:
     }
     config = {"trainer": trainer, "buffer": {"d_submodule": d_model, "io": "out", "ctx_len": 384}}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+@torch.no_grad()
+def save_statistics(sae: TopKSAE, residuals: Tensor, folder: Path) -> None:
+    """Writes max_act and density of every feature [d_sae] on `residuals`, as `tiller features calibrate` would."""
+    batches = [sae.encode(x) for x in residuals.split(8192)]
+    max_act = torch.stack([f.max(0).values for f in batches]).max(0).values
+    density = torch.stack([(f > 0).sum(0) for f in batches]).sum(0) / len(residuals)
+    save_file({"max_act": max_act, "density": density}, max_act_path(folder))
 
 
 def load_sae(folder: Path) -> TopKSAE:

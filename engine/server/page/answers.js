@@ -32,7 +32,8 @@ export async function run(arms = ["plain", "steered"]) {
   const { steering: spec, ...asked } = request();
   const sae = firstSae() ?? $("sae").value;
   const read = sae ? { read: { features: edited(sae).slice(0, 32), top: TOP, reduce: "none", sae } } : {};
-  const specs = { plain: read, steered: { ...spec, ...read } };
+  const { where, skip_first } = spec ?? {}; // the same tokens of both answers are read
+  const specs = { plain: { ...read, where, skip_first }, steered: { ...spec, ...read } };
   if (!spec) {
     $("steered").textContent = "";
     $("steered-state").textContent = "nothing is edited";
@@ -107,14 +108,17 @@ export function showActivations() {
   const known = [...new Set(both.flatMap(([arm]) => Object.keys(reads[arm].features ?? {})))];
   $("activations").hidden = known.length === 0;
   if (!known.length) return;
+  const most = Object.fromEntries(known.map((id) => [id, largest(both, id)]));
   const before = $("shown").value;
-  options($("shown"), known.map((id) => [id, `#${id}`]));
-  if (known.includes(before)) $("shown").value = before;
+  options($("shown"), known.map((id) => [id, `#${id}, at most ${short(most[id])}`]));
+  $("shown").value = known.includes(before) ? before : known.reduce((a, b) => (most[b] > most[a] ? b : a));
   draw(both, $("shown").value);
 }
 
+const largest = (both, feature) => Math.max(...both.flatMap(([arm]) => reads[arm].features?.[feature] ?? []), 0);
+
 function draw(both, feature) {
-  const scale = Math.max(...both.flatMap(([arm]) => reads[arm].features?.[feature] ?? []), 0);
+  const scale = largest(both, feature);
   $("scale").textContent = short(scale);
   $("heat").replaceChildren(...both.map(([arm, name]) => {
     const read = reads[arm];

@@ -10,10 +10,15 @@ export const setKey = (given) => void (key = given.trim());
 export class ServerError extends Error {
   constructor(body, status) {
     const error = body?.error ?? body;
-    super(typeof error === "string" ? error : error?.message ?? `the server answered with ${status}`);
-    this.param = error?.param ?? null;
+    super(sentence(typeof error === "string" ? error : error?.message ?? `the server answered with ${status}`));
+    this.param = error?.param?.replace(/^(body|query|path)\./, "") ?? null;
     this.status = status;
   }
+}
+
+// The server's framework reports a wrong parameter as a listing; this takes its sentence out.
+function sentence(message) {
+  return message.match(/'msg': (['"])(.*?)\1, 'input'/)?.[2] ?? message;
 }
 
 async function ask(path, request = {}) {

@@ -5,7 +5,7 @@ import { $, el, options, short, visible } from "./dom.js";
 
 const OPS = [["add", "add"], ["set", "set to"], ["scale", "times"], ["min", "at least"], ["max", "at most"], ["ablate", "ablate"]];
 const MODES = [["add", "add"], ["orthogonal", "scale its part"], ["cap", "cap its part"]];
-const UNITS = [["raw", "raw"], ["max_act", "× maximum"], ["norm", "× norm of x"]];
+const UNITS = [["raw", "raw"], ["max_act", "× max"], ["norm", "× norm"]];
 const NORM_VALUE = 0.3; // of a token's residual norm: a strong edit that leaves most models fluent
 
 let edits = [];
@@ -109,16 +109,14 @@ function card(edit) {
   const label = el("span", { class: "label" }, edit.label ?? "");
   const about = el("div", { class: "about" });
   const made = el("li", { class: "edit", "data-param": param },
-    el("div", { class: "row head" }, el("strong", {}, title), label,
-      el("button", { type: "button", class: "quiet", "aria-label": `Remove ${title}`, click: () => remove(edit) }, "✕")),
-    ...controls(edit, title, param),
+    ...controls(edit, title, param, label),
     edit.when && el("p", { class: "note" }, `only where #${edit.when.feature} is above ${edit.when.above ?? 0}`),
     edit.id == null ? null : about);
   if (edit.id != null) describe(edit, label, about);
   return made;
 }
 
-function controls(edit, title, param) {
+function controls(edit, title, param, label) {
   const field = edit.id == null ? "alpha" : "value";
   const slider = el("input", { type: "range", step: "any", "aria-label": `Value of ${title}`, input: slid, change: changed });
   const value = el("input", { type: "number", step: "any", "aria-label": `Value of ${title} as a number`, "data-param": `${param}.${field}`, change: typed });
@@ -156,7 +154,8 @@ function controls(edit, title, param) {
   }
   edit.show = show;
   show();
-  return [el("div", { class: "row tight" }, op, value, unit), slider];
+  const close = el("button", { type: "button", class: "quiet", "aria-label": `Remove ${title}`, click: () => remove(edit) }, "✕");
+  return [el("div", { class: "row tight" }, el("strong", {}, title), label, op, close), el("div", { class: "row tight" }, slider, value, unit)];
 }
 
 // The slider's ends: twice the largest activation on record, further where the value is.
@@ -179,9 +178,7 @@ async function describe(edit, label, about) {
     edit.max_act = found.max_act;
     edit.show();
   }
-  about.replaceChildren(
-    el("p", { class: "speaks" }, "promotes ", ...words(found.promotes.slice(0, 6))),
-    el("details", {}, el("summary", {}, "More"), details(found)));
+  about.replaceChildren(el("details", {}, el("summary", {}, "promotes ", ...words(found.promotes.slice(0, 5))), details(found)));
 }
 
 const words = (tokens) => tokens.map((token) => el("code", {}, visible(token)));

@@ -7,11 +7,16 @@ import { coloured } from "./tokens.js";
 
 export function setUp() {
   asked("text-form", "text", async () => showText(await get("/steering/features", { text: $("text").value, sae: $("sae").value, top: 8 })));
-  asked("label-form", "label", async () => showLabels(await get("/steering/features/search", { q: $("label").value, sae: $("sae").value })));
-  asked("id-form", "id", async () => {
-    addFeature(await get(`/steering/features/${encodeURIComponent($("id").value)}`, { sae: $("sae").value }));
-    $("id").value = "";
-  });
+  asked("id-form", "id", async () => (/\D/.test($("id").value) && !$("or-label").hidden ? byLabel($("id").value) : byNumber($("id").value)));
+}
+
+async function byLabel(words) {
+  showLabels(await get("/steering/features/search", { q: words, sae: $("sae").value }));
+}
+
+async function byNumber(id) {
+  addFeature(await get(`/steering/features/${encodeURIComponent(id || "-")}`, { sae: $("sae").value }));
+  $("id").value = "";
 }
 
 function asked(form, control, answer) {

@@ -43,7 +43,7 @@ function describe({ served_model_names, saes, layers, versions }) {
   options($("sae"), names.map(([name]) => [name, name]));
   $("sae-field").hidden = names.length < 2;
   $("find").hidden = names.length === 0;
-  $("label-form").hidden = !names.some(([, sae]) => sae.num_labels);
+  $("or-label").hidden = !names.some(([, sae]) => sae.num_labels);
 }
 
 function showPresets(profiles) {

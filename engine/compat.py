@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import wraps
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import nn
+
+from tiller.kernels.dispatch import backend
 
 from .errors import ConfigError, TillerError, UnsupportedError
 
@@ -424,6 +426,28 @@ def v2_prompt_len(new_req_data: Any) -> int:
     return len(new_req_data.prompt_token_ids)
 
 
+def v2_layout(input_batch: Any) -> tuple[Any, Any, Any]:
+    """query_start_loc [num_reqs + 1], idx_mapping [num_reqs] and positions [num_tokens] of V2's batch, on the device.
+
+    `num_tokens` is the host's view and an upper bound; rejected drafts and padding are known on the device alone.
+    """
+    num_reqs, num_tokens = input_batch.num_reqs, input_batch.num_tokens
+    return input_batch.query_start_loc[: num_reqs + 1], input_batch.idx_mapping, input_batch.positions[:num_tokens]
+
+
+class LargestBatch(NamedTuple):
+    """The most that one forward may hold, padding included."""
+
+    num_requests: int
+    num_tokens: int
+
+
+def largest_batch(vllm_config: Any) -> LargestBatch:
+    scheduler, compilation = vllm_config.scheduler_config, vllm_config.compilation_config
+    captured = getattr(compilation, "max_cudagraph_capture_size", None) or 0
+    return LargestBatch(scheduler.max_num_seqs, max(scheduler.max_num_batched_tokens, captured))
+
+
 def default_model_state_cls(vllm_config: Any, model: nn.Module) -> type:
     """The ModelState that V2 would choose for `model` if the model offered none itself."""
     try:
@@ -462,8 +486,8 @@ def check_supported(vllm_config: Any) -> None:
     if connector.startswith(TOKEN_KEYED_CONNECTORS):
         reasons.append(f"KV connector {connector} keys blocks by tokens alone and would share steered ones")
     mode = getattr(compilation.cudagraph_mode, "name", "NONE")
-    if runs_on_cuda() and mode != "NONE":
-        reasons.append(f"cudagraph_mode {mode} would replay one batch's steering for all")
+    if mode != "NONE" and not takes_cuda_graphs():
+        reasons.append(f"cudagraph_mode {mode} can't hold the reference op (TILLER_KERNELS=reference)")
     if reasons:
         raise UnsupportedError("this vLLM set-up can't be steered: " + "; ".join(reasons) + ". Turn it off.")
 
@@ -472,6 +496,19 @@ def runs_on_cuda() -> bool:
     from vllm.platforms import current_platform
 
     return current_platform.is_cuda()
+
+
+def kernel_backend() -> str:
+    """Which implementation of the op workers on this platform will use; raises ConfigError where TILLER_KERNELS is wrong."""
+    try:
+        return backend("cuda" if runs_on_cuda() else "cpu")
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def takes_cuda_graphs() -> bool:
+    """False on a GPU whose op is plain torch, which depends on the batch and can't be part of a captured graph."""
+    return not (runs_on_cuda() and kernel_backend() == "reference")
 
 
 def is_draft_model(vllm_config: Any) -> bool:

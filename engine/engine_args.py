@@ -23,8 +23,7 @@ def steered_engine_args(config: Config, plan: Plan) -> dict[str, Any]:
 def engine_defaults(config: Config) -> dict[str, Any]:
     """The config's own vLLM arguments, and what a steered engine needs beyond them."""
     arguments = config.vllm_arguments()
-    if compat.runs_on_cuda() and not arguments.get("enforce_eager"):
-        # What the reference op does depends on the batch, so it can't be part of a captured graph.
+    if not compat.takes_cuda_graphs() and not arguments.get("enforce_eager"):
         arguments.setdefault("compilation_config", {"cudagraph_mode": "NONE"})
     return arguments
 

@@ -59,7 +59,7 @@ class SteeredLLM:
         self._probe()
 
     def _probe(self) -> None:
-        """Sends one token through every site and looks at the receipts, before anybody relies on them.
+        """Sends tokens through every site, in prefill and decode, and looks at the receipts before anybody relies on them.
 
         Raises UnsteeredError where a forward passes a site by, as a stale compiled graph would.
         """
@@ -68,7 +68,9 @@ class SteeredLLM:
         specs = probe_specs(self.plan)
         prompts = [{"prompt_token_ids": [0]} for _ in specs]
         if specs:
-            self.generate(prompts, SamplingParams(max_tokens=1, detokenize=False), steering=specs, use_tqdm=False)
+            self.generate(
+                prompts, SamplingParams(max_tokens=3, ignore_eos=True, detokenize=False), steering=specs, use_tqdm=False
+            )
 
     def generate(
         self,

@@ -1,10 +1,13 @@
 """What steering did to each token, step after step, until somebody asks for a request's share of it."""
 
+from collections import deque
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from .site import SiteReport
+from .transfer import Transfer
 
 Columns = dict[str, NDArray]  # equal numbers of rows; "record" and "position" are always there
 
@@ -17,6 +20,13 @@ class StepLog:
 
     def __init__(self) -> None:
         self._chunks: list[Columns] = []
+        self._coming: deque[Transfer] = deque()
+
+    def append_later(self, transfer: Transfer) -> None:
+        """One step whose columns are still on their way; earlier ones that have arrived make room in pinned memory."""
+        while self._coming and self._coming[0].arrived:
+            self._chunks.append(self._coming.popleft().columns())
+        self._coming.append(transfer)
 
     def append(self, records: NDArray, positions: NDArray, reports: dict[int, SiteReport]) -> None:
         """One step: records [n] and positions [n] of its steered tokens, reports by layer."""
@@ -35,8 +45,9 @@ class StepLog:
 
     def take(self, records: set[int]) -> dict[int, Columns]:
         """Removes and returns the rows of `records`, each with every position once, ascending."""
-        merged = _merge(self._chunks)
+        merged = _merge(self._chunks + [transfer.columns() for transfer in self._coming])
         self._chunks = []
+        self._coming.clear()
         if not merged:
             return {}
         wanted = np.isin(merged["record"], np.fromiter(records, dtype=np.int64))

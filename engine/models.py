@@ -12,8 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tiller.kernels.dispatch import backend
+
 from . import compat
 from .architectures import ARCHITECTURES, Architecture, Convention
+from .memory import check_room, make_workspace
 from .plan import Plan, plan_of
 from .runner_v1 import after_forward, before_forward
 from .runner_v2 import steered_model_state_cls
@@ -87,7 +90,7 @@ class SteeredModel(nn.Module):
 
     def _install(self, plan: Plan, vllm_config: Any) -> Steering:
         d_model = vllm_config.model_config.get_hidden_size()
-        steering = load_steering(plan, d_model, vllm_config.scheduler_config.max_num_seqs)
+        steering = load_steering(plan, d_model, compat.largest_batch(vllm_config))
         layers = attrgetter(self.architecture.layers)(self)
         for site in steering.site_list():
             install_site(layers[site.layer], site, self.architecture.convention, vllm_config)
@@ -99,16 +102,24 @@ class SteeredModel(nn.Module):
         return base if self.tiller is None else steered_model_state_cls(base)
 
 
-def load_steering(plan: Plan, d_model: int, max_num_seqs: int) -> Steering:
-    """Reads every SAE and vector of `plan` onto the current default device."""
-    device = torch.get_default_device()
-    dtype = torch.float32 if device.type == "cpu" else torch.get_default_dtype()
-    saes = {
-        name: load_sae(entry.path, layer=entry.layer, activation=entry.activation).sae.to(device, dtype)
-        for name, entry in plan.saes.items()
-    }
+def load_steering(plan: Plan, d_model: int, largest: compat.LargestBatch) -> Steering:
+    """Reads every SAE and vector of `plan` onto the current default device, and makes the buffers that steering needs.
+
+    Raises UnsupportedError where the device has no room for them.
+    """
+    device, dtype = torch.get_default_device(), torch.get_default_dtype()
+    kernels = backend(device) == "triton"
+    weights = torch.float32 if device.type == "cpu" else dtype
+    saes = {}
+    for name, entry in plan.saes.items():
+        check_room(f"SAE {name!r}", 2 * entry.d_sae * entry.d_model * weights.itemsize, device)
+        saes[name] = load_sae(entry.path, layer=entry.layer, activation=entry.activation).sae.to(device, weights)
     vectors = {name: load_vector(entry.path)[0].to(device) for name, entry in plan.vectors.items()}
-    return Steering(plan, saes, vectors, d_model, max_num_seqs)
+    steering = Steering(plan, saes, vectors, d_model, largest.num_requests)
+    if kernels:
+        workspace = make_workspace(plan, saes, d_model, largest.num_tokens, dtype, device)
+        steering.use_kernels(workspace, largest.num_requests)
+    return steering
 
 
 def install_site(layer: nn.Module, site: Site, convention: Convention, vllm_config: Any) -> None:

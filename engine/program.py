@@ -7,7 +7,22 @@ import torch
 from torch import Tensor
 
 from tiller.kernels.sae import SAE
-from tiller.kernels.table import ADD, CAP, MAX, MIN, ORTHOGONAL, READ, SCALE, SET, Needs, SiteTable
+from tiller.kernels.table import (
+    ADD,
+    CAP,
+    MAX,
+    MIN,
+    NO_SHIFT,
+    NORM_SHIFT,
+    ORTHOGONAL,
+    RAW_SHIFT,
+    READ,
+    SCALE,
+    SET,
+    EditTable,
+    Needs,
+    SiteTable,
+)
 
 from .plan import Plan
 from .spec import FeatureEdit, SteeringSpec, VectorEdit
@@ -53,7 +68,7 @@ class SiteProgram:
     @property
     def needs(self) -> Needs:
         return Needs(
-            norm_shift=self.shift_per_norm is not None,
+            shift=NORM_SHIFT if self.shift_per_norm is not None else NO_SHIFT if self.shift is None else RAW_SHIFT,
             projections=len(self.projections),
             num_edits=tuple(len(edits) for edits in self.edits),
             gates=tuple(any(edit.gate >= 0 for edit in edits) for edits in self.edits),
@@ -65,32 +80,30 @@ class SiteProgram:
 
     def write(self, table: SiteTable, row: int) -> None:
         """Overwrites row `row` of `table`; entries past the end of a list go back to doing nothing."""
-        _write_shift(table.shift, row, self.shift)
-        _write_shift(table.shift_per_norm, row, self.shift_per_norm)
-        table.replace[row] = self.replace
-        table.preserve[row] = self.preserve
-        table.max_norm[row] = self.max_norm
-        table.mode[row] = 0
+        table.declare(row, self.needs)
+        table.vectors[row, 0] = 0.0 if self.shift is None else self.shift
+        table.vectors[row, 1] = 0.0 if self.shift_per_norm is None else self.shift_per_norm
         for index, projection in enumerate(self.projections):
-            table.direction[row, index] = projection.direction
-            table.mode[row, index] = projection.mode
-            table.alpha[row, index] = projection.alpha
-            table.alpha_per_norm[row, index] = projection.alpha_per_norm
+            table.vectors[row, 2 + index] = projection.direction
+        table.scalars[row] = self._scalars(table.scalars.shape[1])
         for edits, columns in zip(self.edits, table.edits, strict=True):
-            columns.op[row] = READ
-            columns.feature[row] = 0
-            columns.gate[row] = -1
-            if edits:
-                for name, values in zip(Edit._fields, zip(*edits, strict=True), strict=True):
-                    column = getattr(columns, name)
-                    column[row, : len(values)] = torch.tensor(values, dtype=column.dtype)
+            _write_edits(columns, row, edits)
+
+    def _scalars(self, width: int) -> Tensor:
+        scalars = torch.zeros(width)
+        scalars[0] = self.max_norm
+        for index, projection in enumerate(self.projections):
+            scalars[1 + 3 * index : 4 + 3 * index] = torch.tensor(projection[1:])
+        return scalars
 
 
-def _write_shift(column: Tensor, row: int, shift: Tensor | None) -> None:
-    if shift is None:
-        column[row] = 0.0
-    else:
-        column[row] = shift
+def _write_edits(columns: EditTable, row: int, edits: list[Edit]) -> None:
+    fresh = EditTable.allocate(1, columns.code.shape[1])
+    if edits:
+        fresh.code[0, : len(edits)] = torch.tensor([(edit.feature, edit.op, edit.gate) for edit in edits])
+        fresh.amount[0, : len(edits)] = torch.tensor([(edit.value, edit.value_per_norm, edit.above) for edit in edits])
+    columns.code[row] = fresh.code[0]
+    columns.amount[row] = fresh.amount[0]
 
 
 def compile_spec(

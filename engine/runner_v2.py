@@ -19,7 +19,8 @@ class SteeredModelState:
         params = new_req_data.sampling_params
         if params is not None and params.extra_args:
             prompt_len = compat.v2_prompt_len(new_req_data)
-            self.steering.admit(new_req_data.req_id, params.extra_args, prompt_len, new_req_data.num_computed_tokens)
+            num_computed = new_req_data.num_computed_tokens
+            self.steering.admit(new_req_data.req_id, params.extra_args, prompt_len, num_computed, req_index)
 
     def remove_request(self, req_id: str) -> None:
         super().remove_request(req_id)  # type: ignore[misc]
@@ -27,12 +28,13 @@ class SteeredModelState:
 
     def prepare_inputs(self, input_batch: Any, req_states: Any) -> dict[str, Any]:
         # Warm-up and idle data-parallel ranks send batches of requests that don't exist, on slots of some that do.
-        if input_batch.req_ids and input_batch.req_ids[0] in req_states.req_id_to_index:
-            num_tokens = input_batch.num_tokens
-            loc = input_batch.query_start_loc_np
-            self.steering.begin_step(input_batch.req_ids, loc, input_batch.positions[:num_tokens])
-        else:
+        if not input_batch.req_ids or input_batch.req_ids[0] not in req_states.req_id_to_index:
             self.steering.end_step()
+        elif self.steering.kernels:
+            self.steering.begin_step_on_device(input_batch.req_ids, *compat.v2_layout(input_batch))
+        else:
+            positions = input_batch.positions[: input_batch.num_tokens]
+            self.steering.begin_step(input_batch.req_ids, input_batch.query_start_loc_np, positions)
         return super().prepare_inputs(input_batch, req_states)  # type: ignore[misc]
 
 

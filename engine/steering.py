@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tiller.kernels.sae import SAE
+from tiller.kernels.workspace import Workspace
 
+from .kernel_steps import KernelSteps
 from .log import StepLog
 from .plan import Plan, VectorEntry
 from .program import SiteProgram, compile_spec
@@ -23,6 +25,7 @@ from .receipt import UnsteeredError, WorkerReceipt, receipt_of
 from .rows import RowPool
 from .site import Batch, Site
 from .spec import Scope, SteeringSpec, parse_spec
+from .tokens import SteeredTokens, steered_tokens
 
 SPEC_KEY = "steering"  # in SamplingParams.extra_args
 ID_KEY = "steering_id"  # the caller's name for the request, to ask for its receipt; none asked, none kept
@@ -37,6 +40,7 @@ class Admitted:
     row: int
     scope: Scope
     record: int  # its number in the log, -1 where nobody will ask
+    slot: int  # of the model runner, -1 where it has none
 
 
 @dataclass
@@ -69,13 +73,27 @@ class Steering(nn.Module):
         self.record_ids: dict[str, dict[str, int]] = {}  # caller's id -> request id -> record
         self.log = StepLog()
         self._next_record = 0
-        self._pending: tuple[NDArray, NDArray] | None = None
+        self.kernels: KernelSteps | None = None
+        self._pending: SteeredTokens | None = None  # what the step under way does, where the host knows
+        self._wanted = False  # somebody may ask for a receipt of it
         self._programs: OrderedDict[str, dict[int, SiteProgram]] = OrderedDict()
 
     def site_list(self) -> list[Site]:
         return list(self.sites.values())  # type: ignore[arg-type]
 
-    def admit(self, req_id: str, extra_args: dict[str, Any] | None, prompt_len: int, num_computed: int) -> None:
+    def use_kernels(self, workspace: Workspace, num_slots: int) -> None:
+        """From now on Triton steers, over `workspace`; `num_slots` requests can be in the batch."""
+        self.kernels = KernelSteps(workspace, self.site_list(), num_slots)
+
+    def describe(self) -> dict[str, Any]:
+        """How this worker steers."""
+        if self.kernels is None:
+            return {"kernels": "reference", "scratch_bytes": 0}
+        return {"kernels": "triton", "scratch_bytes": self.kernels.workspace.num_bytes}
+
+    def admit(
+        self, req_id: str, extra_args: dict[str, Any] | None, prompt_len: int, num_computed: int, slot: int = -1
+    ) -> None:
         """Takes note of a request that entered the batch, for the first time or after a preemption."""
         given = (extra_args or {}).get(SPEC_KEY)
         if given is None:
@@ -91,62 +109,81 @@ class Steering(nn.Module):
             for site in self.site_list():
                 site.write_row(row, programs.get(site.layer))
         record = self._record(req_id, (extra_args or {}).get(ID_KEY), Record(spec, scope, num_computed))
-        self.admitted[req_id] = Admitted(row, scope, record)
+        self.admitted[req_id] = Admitted(row, scope, record, slot)
+        if self.kernels and slot >= 0:
+            self.kernels.place(slot, (row, scope.lo, scope.hi, record))
 
     def release(self, req_id: str) -> None:
         """Forgets a request that left the batch, finished or preempted; its record stays until claimed."""
         gone = self.admitted.pop(req_id, None)
         if gone is not None:
             self.rows.release(gone.row)
+            if self.kernels and gone.slot >= 0:
+                self.kernels.place(gone.slot, (0, 0, 0, 0))
 
     def begin_step(self, req_ids: Sequence[str], query_start_loc: NDArray, positions: Tensor) -> None:
         """Lays out the next forward: request i owns tokens query_start_loc[i] up to [i + 1] of `positions` [num_tokens]."""
         self.end_step()
-        if not self.admitted:
+        owners = [(i, a.row, a.scope.lo, a.scope.hi, self._logged(a)) for i, a in self._present(req_ids)]
+        if not owners:
             return
-        present = [(index, found) for index, req_id in enumerate(req_ids) if (found := self.admitted.get(req_id))]
-        if not present:
+        tokens = steered_tokens(np.array(owners, dtype=np.int64), query_start_loc, positions.cpu().numpy())
+        if not len(tokens.token):
             return
-        owners = np.array(
-            [(i, a.row, a.scope.lo, a.scope.hi, a.record if a.record in self.records else -1) for i, a in present],
-            dtype=np.int64,
-        )
-        starts, ends = query_start_loc[owners[:, 0]], query_start_loc[owners[:, 0] + 1]
-        lengths = ends - starts
-        owner = np.repeat(np.arange(len(owners)), lengths)
-        token = (
-            np.arange(int(lengths.sum()))
-            - np.repeat(np.cumsum(lengths) - lengths, lengths)
-            + np.repeat(starts, lengths)
-        )
-        position = positions.cpu().numpy()[token]
-        inside = (position >= owners[owner, 2]) & (position < owners[owner, 3])
-        if not inside.any():
-            return
-        owner, token, position = owner[inside], token[inside], position[inside]
-        rows = owners[owner, 1]
-        self._pending = (owners[owner, 4], position)
-        device = positions.device
-        batch = Batch(
-            tokens=torch.from_numpy(token).to(device),
-            rows=torch.from_numpy(rows).to(device),
-            whole=len(token) == len(positions) and query_start_loc[0] == 0,
-        )
-        distinct = np.unique(rows).tolist()
+        self._pending, self._wanted = tokens, bool((tokens.record >= 0).any())
+        batch = None
+        if self.kernels:
+            self.kernels.begin_on_host(tokens, len(positions))
+        else:
+            batch = Batch(
+                tokens=torch.from_numpy(tokens.token).to(positions.device),
+                rows=torch.from_numpy(tokens.row).to(positions.device),
+                whole=len(tokens.token) == len(positions) and query_start_loc[0] == 0,
+            )
+        rows = np.unique(tokens.row).tolist()
         for site in self.site_list():
-            site.begin(batch, distinct)
+            site.begin(batch, rows)
 
-    def end_step(self) -> None:
-        """Moves what the last forward did into the log and makes the sites idle; safe to call again."""
-        if self._pending is None:
+    def begin_step_on_device(
+        self, req_ids: Sequence[str], query_start_loc: Tensor, idx_mapping: Tensor, positions: Tensor
+    ) -> None:
+        """The same where only the device knows the layout: request i is in slot idx_mapping[i]. Waits for nothing."""
+        assert self.kernels is not None
+        self.end_step(idle=False)
+        present = self._present(req_ids)
+        if not present:
+            self.kernels.idle()
             return
-        records, positions = self._pending
-        self._pending = None
-        reports = {site.layer: site.report for site in self.site_list() if site.report is not None}
+        self._wanted = any(self._logged(admitted) >= 0 for _, admitted in present)
+        self.kernels.begin_on_device(query_start_loc, idx_mapping, positions)
+        rows = sorted({admitted.row for _, admitted in present})
+        for site in self.site_list():
+            site.begin(None, rows)
+
+    def _present(self, req_ids: Sequence[str]) -> list[tuple[int, Admitted]]:
+        """Steered requests of a batch, with their place in it."""
+        if not self.admitted:
+            return []
+        return [(index, found) for index, req_id in enumerate(req_ids) if (found := self.admitted.get(req_id))]
+
+    def _logged(self, admitted: Admitted) -> int:
+        return admitted.record if admitted.record in self.records else -1
+
+    def end_step(self, idle: bool = True) -> None:
+        """Moves what the last forward did into the log and makes the sites idle; safe to call again."""
+        pending, wanted = self._pending, self._wanted
+        self._pending, self._wanted = None, False
+        if self.kernels:
+            if wanted:
+                self.log.append_later(self.kernels.transfer())
+            if idle:
+                self.kernels.idle()
+        elif pending is not None and wanted:
+            reports = {site.layer: site.report for site in self.site_list() if site.report is not None}
+            if reports:
+                self.log.append(pending.record, pending.position, reports)
         for site in self.site_list():
             site.begin(None, [])
-        if reports and (records >= 0).any():
-            self.log.append(records, positions, reports)
 
     def claim(self, asked: list[tuple[str, int, int]]) -> list[WorkerReceipt | None]:
         """Receipts for (caller's id, index of the completion, tokens fed to the model); a claimed record is gone, and so

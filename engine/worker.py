@@ -20,6 +20,7 @@ def tiller_describe(worker: compat.Worker) -> dict[str, Any]:
         "digest": steering.plan.digest,
         "runner": "v2" if compat.uses_v2(worker) else "v1",
         "layers": steering.plan.layers,
+        **steering.describe(),
     }
 
 

@@ -10,8 +10,7 @@ import torch
 
 from tiller.engine.config import Config, load_config
 from tiller.engine.planner import model_shape
-
-SMALL_D_MODEL = 512
+from tiller.engine.server.launch import SMALL_D_MODEL
 
 
 def set_defaults() -> None:

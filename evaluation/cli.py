@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from tiller.bench.cli import app as bench_app
 from tiller.engine.config import load_config
 from tiller.engine.errors import TillerError
 from tiller.engine.planner import make_plan
@@ -20,6 +21,7 @@ from .options import ConfigOption, Op, SAEOption, SeedOption, Unit
 from .spec_options import spec_of
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
+app.add_typer(bench_app, name="bench")
 app.add_typer(features_app, name="features")
 console = Console()
 
@@ -116,12 +118,12 @@ def doctor(
     """Say what a config holds, then prove on the running engine that steering reaches the right tensor."""
     from rich.table import Table
 
-    from .doctor import describe_saes, run_checks, versions
+    from .doctor import describe_saes, describe_worker, run_checks, versions
 
     loaded = load_config(config)
     with boot(loaded, capture=True, enforce_eager=True) as llm:
         facts = Table("", "", show_header=False, box=None)
-        for name, value in {**versions(), "model": loaded.model, "runner": llm.workers[0]["runner"]}.items():
+        for name, value in {**versions(), "model": loaded.model, **describe_worker(llm)}.items():
             facts.add_row(name, value)
         for sae in describe_saes(llm.plan):
             facts.add_row(f"SAE {sae.pop('name')}", ", ".join(f"{key} {value}" for key, value in sae.items() if value))

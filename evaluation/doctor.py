@@ -50,6 +50,13 @@ def versions() -> dict[str, str]:
     return found
 
 
+def describe_worker(llm: SteeredLLM) -> dict[str, str]:
+    """vLLM's model runner, and the implementation of the op with the memory it works in."""
+    worker = llm.workers[0]
+    scratch = f", {worker['scratch_bytes'] / 2**20:.0f} MiB of buffers" if worker["scratch_bytes"] else ""
+    return {"runner": worker["runner"], "kernels": worker["kernels"] + scratch}
+
+
 def describe_saes(plan: Plan) -> list[dict[str, str]]:
     """What each SAE of `plan` was recognised as."""
     rows = []

@@ -10,14 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .limits import MAX_COEFFICIENT, MAX_RESIDUAL, MIN_NORM
 from .sae import SAE
-from .table import ADD, CAP, MAX, MIN, ORTHOGONAL, SCALE, SET, EditTable, Needs, SiteTable
-
-# Coefficients and residuals saturate here, so that norms (sums of squares) stay finite in float32
-# and a huge request can't leave inf or NaN in KV blocks that other requests will get.
-MAX_COEFFICIENT = 1e15
-MAX_RESIDUAL = 1e16
-MIN_NORM = 1e-12  # least divisor of unit_norm, as in torch.nn.functional.normalize
+from .table import ADD, CAP, MAX, MIN, NORM_SHIFT, ORTHOGONAL, SCALE, SET, EditTable, Needs, SiteTable
 
 
 class Affine(NamedTuple):
@@ -32,7 +27,7 @@ class Steered(NamedTuple):
     """What one call did, aligned with its input rows."""
 
     x: Tensor  # [n, d] float32, the steered residual
-    delta_norm: Tensor  # [n] norm(x' - x)
+    delta_norm: Tensor  # [n] norm(x' - x); inf where x is not finite
     before: list[Tensor]  # per SAE [n, E]: activation of each listed feature before the edits
     after: list[Tensor]  # per SAE [n, E]: and after
     top: list[tuple[Tensor, Tensor] | None]  # per SAE: values and ids [n, R] of the most active features
@@ -63,9 +58,6 @@ def select_topk(pre: Tensor, k: int) -> tuple[Tensor, Tensor]:
     An entry of value 0 stands for no feature; its id means nothing.
     """
     positive = pre.relu()
-    if pre.is_cuda:  # no data-dependent branch: this may run under graph capture
-        values, ids = positive.sort(dim=-1, descending=True, stable=True)
-        return values[:, :k].contiguous(), ids[:, :k].contiguous()
     values, ids = positive.topk(k, dim=-1)
     least = values[:, -1:]
     left_out = (positive == least).sum(-1) > (values == least).sum(-1)
@@ -122,7 +114,7 @@ def steer(x: Tensor, rows: Tensor, table: SiteTable, saes: list[SAE], needs: Nee
     for index, (sae, edits) in enumerate(zip(saes, table.edits, strict=True)):
         code = _Code(x, sae, full=needs.replace[index] or needs.top[index] > 0)
         f, new = _edit(code, norm, rows, edits, needs.num_edits[index], needs.gates[index])
-        delta = delta + _combine(new - f, edits.feature[rows, : f.shape[1]], code)
+        delta = delta + _combine(new - f, edits.feature[rows, : f.shape[1]].long(), code)
         if needs.replace[index]:
             chosen = (table.replace[rows] == index + 1)[:, None]
             base = torch.where(chosen, code.reconstruct(), base)
@@ -131,10 +123,11 @@ def steer(x: Tensor, rows: Tensor, table: SiteTable, saes: list[SAE], needs: Nee
         top.append(code.top(needs.top[index]) if needs.top[index] else None)
     out = (base + delta).clamp(-MAX_RESIDUAL, MAX_RESIDUAL)
     if needs.preserve:
-        out = torch.where(table.preserve[rows][:, None], _with_norm(out, norm), out)
+        out = torch.where(table.preserve[rows][:, None] > 0, _with_norm(out, norm), out)
     if needs.guard:
         out = torch.where(norm <= table.max_norm[rows][:, None], out, x)
-    return Steered(out, (out - x).norm(dim=-1), before, after, top)
+    delta_norm = (out - x).norm(dim=-1).nan_to_num(nan=torch.inf)
+    return Steered(out, delta_norm, before, after, top)
 
 
 class _Code:
@@ -160,7 +153,7 @@ class _Code:
     def _members(self, pre: Tensor, ids: Tensor) -> Tensor:
         """Under TopK a feature is active iff it is positive and selected; no positive one, no need to encode."""
         if self.selected is None:
-            rows = (pre > 0).any(-1).nonzero()[:, 0] if not pre.is_cuda else torch.arange(len(pre), device=pre.device)
+            rows = (pre > 0).any(-1).nonzero()[:, 0]
             f = torch.zeros_like(pre)
             if len(rows):
                 f[rows] = _Code(self.x[rows], self.sae, full=True).named(ids[rows])
@@ -189,7 +182,7 @@ class _Code:
 
 def _shift(norm: Tensor, rows: Tensor, table: SiteTable, needs: Needs) -> Tensor:
     delta = table.shift[rows]
-    if needs.norm_shift:
+    if needs.shift == NORM_SHIFT:
         delta = delta + norm * table.shift_per_norm[rows]
     return delta
 
@@ -213,14 +206,14 @@ def _edit(code: _Code, norm: Tensor, rows: Tensor, edits: EditTable, num: int, g
         return empty, empty
     op, gate = edits.op[rows, :num], edits.gate[rows, :num]
     value = edits.value[rows, :num] + norm * edits.value_per_norm[rows, :num]
-    f = code.named(edits.feature[rows, :num])
+    f = code.named(edits.feature[rows, :num].long())
     new = torch.where(op == ADD, f + value, f)
     new = torch.where(op == SET, value, new)
     new = torch.where(op == SCALE, f * value, new)
     new = torch.where(op == MIN, torch.maximum(f, value), new)
     new = torch.where(op == MAX, torch.minimum(f, value), new)
     if gates:
-        above = code.named(gate.clamp(min=0)) > edits.above[rows, :num]
+        above = code.named(gate.clamp(min=0).long()) > edits.above[rows, :num]
         new = torch.where((gate < 0) | above, new, f)
     return f, torch.where(new == f, f, new.clamp(-MAX_COEFFICIENT, MAX_COEFFICIENT))
 
@@ -235,10 +228,8 @@ def _combine(change: Tensor, ids: Tensor, code: _Code) -> Tensor:
 
 def _sparse_matmul(f: Tensor, W_dec: Tensor) -> Tensor:
     """f @ W_dec reading only the rows of active features."""
-    if f.is_cuda:
-        return f @ W_dec.float()
     active = f.nonzero()
-    offsets = torch.searchsorted(active[:, 0].contiguous(), torch.arange(len(f)))
+    offsets = torch.searchsorted(active[:, 0].contiguous(), torch.arange(len(f), device=f.device))
     weights = f[active[:, 0], active[:, 1]]
     return F.embedding_bag(active[:, 1], W_dec.float(), offsets, per_sample_weights=weights, mode="sum")
 

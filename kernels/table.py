@@ -1,6 +1,7 @@
 """The programs of one steering site as fixed-size tensors: row 0 does nothing, each other row is one request's program.
 
-Allocated once, rewritten row by row; ops read them by a row index per token. Knows nothing about requests.
+Allocated once, rewritten row by row; ops read them by a row index per token. Knows nothing about requests. Columns that are
+written and read together lie in one tensor, because a GPU kernel takes few pointers; every column has a name as a view.
 """
 
 from dataclasses import dataclass, fields
@@ -11,12 +12,19 @@ from torch import Tensor
 
 READ, ADD, SET, SCALE, MIN, MAX = range(6)  # codes of EditTable.op; READ leaves f as it is
 NO_PROJECTION, ORTHOGONAL, CAP = range(3)  # codes of SiteTable.mode
+NO_SHIFT, RAW_SHIFT, NORM_SHIFT = range(3)  # Needs.shift: nothing, `shift` alone, `shift_per_norm` as well
+
+# Columns of SiteTable.program; SAE number s has three of its own, from SITE_COLUMNS + SAE_COLUMNS * s.
+STEERS, SHIFT, PROJECTIONS, REPLACE, PRESERVE = range(5)
+SITE_COLUMNS = 5
+NUM_EDITS, ENCODES, TOP = range(3)
+SAE_COLUMNS = 3
 
 
 class Needs(NamedTuple):
     """The most that any row of a batch asks for; what is zero or False is skipped."""
 
-    norm_shift: bool
+    shift: int
     projections: int
     num_edits: tuple[int, ...]  # per SAE
     gates: tuple[bool, ...]  # per SAE: some edit has a `when`
@@ -33,24 +41,39 @@ class EditTable:
     S rows, E edits a row; unused entries are READ of feature 0.
     """
 
-    feature: Tensor  # [S, E] int64
-    op: Tensor  # [S, E] int32
-    value: Tensor  # [S, E] float32
-    value_per_norm: Tensor  # [S, E] float32
-    gate: Tensor  # [S, E] int64, -1 = always open
-    above: Tensor  # [S, E] float32
+    code: Tensor  # [S, E, 3] int32: feature, op, gate
+    amount: Tensor  # [S, E, 3] float32: value, value_per_norm, above
 
     @classmethod
     def allocate(cls, num_rows: int, max_edits: int) -> Self:
-        shape = (num_rows, max_edits)
-        return cls(
-            feature=torch.zeros(shape, dtype=torch.int64),
-            op=torch.zeros(shape, dtype=torch.int32),
-            value=torch.zeros(shape, dtype=torch.float32),
-            value_per_norm=torch.zeros(shape, dtype=torch.float32),
-            gate=torch.full(shape, -1, dtype=torch.int64),
-            above=torch.zeros(shape, dtype=torch.float32),
-        )
+        code = torch.zeros(num_rows, max_edits, 3, dtype=torch.int32)
+        code[..., 2] = -1
+        return cls(code=code, amount=torch.zeros(num_rows, max_edits, 3, dtype=torch.float32))
+
+    @property
+    def feature(self) -> Tensor:
+        return self.code[..., 0]
+
+    @property
+    def op(self) -> Tensor:
+        return self.code[..., 1]
+
+    @property
+    def gate(self) -> Tensor:
+        """-1 = always open."""
+        return self.code[..., 2]
+
+    @property
+    def value(self) -> Tensor:
+        return self.amount[..., 0]
+
+    @property
+    def value_per_norm(self) -> Tensor:
+        return self.amount[..., 1]
+
+    @property
+    def above(self) -> Tensor:
+        return self.amount[..., 2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,33 +83,66 @@ class SiteTable:
     base is x, or decode(f) of SAE number `replace - 1` where `replace` is above 0.
     """
 
-    shift: Tensor  # [S, d] float32: the unconditional additions, merged
-    shift_per_norm: Tensor  # [S, d] float32: the same in units of norm(x)
-    direction: Tensor  # [S, P, d] float32, unit length
-    mode: Tensor  # [S, P] int32
-    alpha: Tensor  # [S, P] float32
-    alpha_per_norm: Tensor  # [S, P] float32
-    replace: Tensor  # [S] int32
-    preserve: Tensor  # [S] bool: rescale x' to norm(x)
-    max_norm: Tensor  # [S] float32: tokens with a larger norm(x) are left alone
+    vectors: Tensor  # [S, 2 + P, d] float32: shift, shift_per_norm, then the directions, which have unit length
+    scalars: Tensor  # [S, 1 + 3 P] float32: max_norm, then mode, alpha and alpha_per_norm of each projection
+    program: Tensor  # [S, SITE_COLUMNS + SAE_COLUMNS * num_saes] int32: what the row asks for, see `declare`
     edits: list[EditTable]  # one per SAE
 
     @classmethod
     def allocate(cls, num_rows: int, d_model: int, num_saes: int, max_edits: int, max_projections: int) -> Self:
         """Tables of `num_rows` rows that all do nothing."""
-        pairs = (num_rows, max_projections)
+        scalars = torch.zeros(num_rows, 1 + 3 * max_projections, dtype=torch.float32)
+        scalars[:, 0] = torch.inf
         return cls(
-            shift=torch.zeros(num_rows, d_model, dtype=torch.float32),
-            shift_per_norm=torch.zeros(num_rows, d_model, dtype=torch.float32),
-            direction=torch.zeros(*pairs, d_model, dtype=torch.float32),
-            mode=torch.zeros(pairs, dtype=torch.int32),
-            alpha=torch.zeros(pairs, dtype=torch.float32),
-            alpha_per_norm=torch.zeros(pairs, dtype=torch.float32),
-            replace=torch.zeros(num_rows, dtype=torch.int32),
-            preserve=torch.zeros(num_rows, dtype=torch.bool),
-            max_norm=torch.full((num_rows,), torch.inf, dtype=torch.float32),
+            vectors=torch.zeros(num_rows, 2 + max_projections, d_model, dtype=torch.float32),
+            scalars=scalars,
+            program=torch.zeros(num_rows, SITE_COLUMNS + SAE_COLUMNS * num_saes, dtype=torch.int32),
             edits=[EditTable.allocate(num_rows, max_edits) for _ in range(num_saes)],
         )
+
+    @property
+    def shift(self) -> Tensor:
+        """[S, d]: the unconditional additions, merged."""
+        return self.vectors[:, 0]
+
+    @property
+    def shift_per_norm(self) -> Tensor:
+        """[S, d]: the same in units of norm(x)."""
+        return self.vectors[:, 1]
+
+    @property
+    def direction(self) -> Tensor:
+        return self.vectors[:, 2:]
+
+    @property
+    def max_norm(self) -> Tensor:
+        """[S]: tokens with a larger norm(x) are left alone."""
+        return self.scalars[:, 0]
+
+    @property
+    def mode(self) -> Tensor:
+        return self.scalars[:, 1::3]
+
+    @property
+    def alpha(self) -> Tensor:
+        return self.scalars[:, 2::3]
+
+    @property
+    def alpha_per_norm(self) -> Tensor:
+        return self.scalars[:, 3::3]
+
+    @property
+    def replace(self) -> Tensor:
+        return self.program[:, REPLACE]
+
+    @property
+    def preserve(self) -> Tensor:
+        """1 where x' is rescaled to norm(x)."""
+        return self.program[:, PRESERVE]
+
+    def declare(self, row: int, needs: Needs | None) -> None:
+        """Notes what row `row` asks for, which is all that a kernel will look at; None: nothing."""
+        self.program[row] = 0 if needs is None else torch.tensor(program_of(needs), dtype=torch.int32)
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor by name, so that an owner can register them as buffers."""
@@ -103,3 +159,12 @@ class SiteTable:
         ]
         own = {f.name: tensors[f.name] for f in fields(self) if f.name != "edits"}
         return SiteTable(**own, edits=edits)
+
+
+def program_of(needs: Needs) -> list[int]:
+    """One row's `needs` as the columns of SiteTable.program."""
+    replace = next((index + 1 for index, replaced in enumerate(needs.replace) if replaced), 0)
+    columns = [1, needs.shift, needs.projections, replace, int(needs.preserve)]
+    for num_edits, replaced, top in zip(needs.num_edits, needs.replace, needs.top, strict=True):
+        columns += [num_edits, int(replaced or top > 0), top]
+    return columns

@@ -1,15 +1,28 @@
-"""For all tests: reproducible property tests, GPU tests that say when they can't run, poisoned allocations."""
+"""For all tests: reproducible property tests, tests that say when they can't run, poisoned allocations.
 
+Without a GPU, Triton's interpreter runs the kernels; it has to be chosen before they are imported.
+"""
+
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import settings
 
 settings.register_profile("tiller", deadline=None, derandomize=True, database=None)
 settings.load_profile("tiller")
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
+NEEDS: dict[str, tuple[str, Callable[[], Any]]] = {  # marker -> what its tests need, and whether it is here
+    "browser": ("Chromium", lambda: shutil.which("chromium")),
+    "gpu": ("CUDA device", torch.cuda.is_available),
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,16 +41,12 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.write_sep("=", line, yellow=True, bold=True)
 
 
-def _has_cuda() -> bool:
-    import torch
+@pytest.fixture(scope="session", autouse=True)
+def quick_interpreter() -> None:
+    if not torch.cuda.is_available():
+        from .v2_on_cpu.quick_interpreter import install
 
-    return torch.cuda.is_available()
-
-
-NEEDS: dict[str, tuple[str, Callable[[], Any]]] = {
-    "gpu": ("CUDA device", _has_cuda),
-    "browser": ("Chromium", lambda: shutil.which("chromium")),
-}
+        install()
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +54,6 @@ def poisoned_allocations(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
     """Under tests/kernels, memory that tiller.kernels allocates without filling holds NaN or the largest integer, so
     that a result that reads it shows."""
     if request.path.parent.name == "kernels":
-        import torch
-
         for owner, name in [
             (torch, "empty"),
             (torch, "empty_like"),
@@ -58,8 +65,6 @@ def poisoned_allocations(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 
 
 def _poisoned(allocate: Callable[..., Any]) -> Callable[..., Any]:
-    import torch
-
     def allocate_poisoned(*args: Any, **kwargs: Any) -> Any:
         tensor = allocate(*args, **kwargs)
         caller = sys._getframe(1).f_globals.get("__name__", "")

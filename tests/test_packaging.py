@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-FOLDERS = ["configs", "engine", "evaluation", "kernels"]
+FOLDERS = ["bench", "configs", "engine", "evaluation", "kernels"]
 
 # Names that vLLM documents for users; whatever else is imported from it may move in any release.
 PUBLIC_VLLM = {"LLM", "SamplingParams", "ModelRegistry"}
@@ -70,7 +70,9 @@ FORBIDDEN = [
     ("kernels", "tiller.engine", "ops know nothing about requests"),
     ("kernels", "tiller.evaluation", "ops know nothing about requests"),
     ("kernels", "vllm", "ops run without vLLM"),
+    ("kernels", "tiller.bench", "ops know nothing about requests"),
     ("engine", "tiller.evaluation", "the engine serves without it"),
+    ("engine", "tiller.bench", "the engine serves without it"),
     ("engine/spec.py", "torch", "a client may build specs"),
     ("engine/spec.py", "vllm", "a client may build specs"),
     ("engine/errors.py", "torch", "a client may catch errors"),

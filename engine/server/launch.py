@@ -15,6 +15,7 @@ from tiller.engine.planner import model_shape
 from .settings import DIR_VARIABLE, KEY_VARIABLE
 
 SMALL_D_MODEL = 512
+DRAIN_SECONDS = 60  # vLLM's own default, 0, leaves streams hanging that are under way
 
 
 def serve(config: str, flags: Sequence[str], folder: Path | None = None, api_key: str | None = None) -> None:
@@ -28,7 +29,7 @@ def serve(config: str, flags: Sequence[str], folder: Path | None = None, api_key
         os.environ[DIR_VARIABLE] = str(folder.absolute())
     if api_key is not None:
         os.environ[KEY_VARIABLE] = api_key
-    _use_few_threads(loaded)
+    use_few_threads(loaded)
     compat.run_server(arguments)
 
 
@@ -38,6 +39,7 @@ def serve_arguments(config: Config, name: str, flags: Sequence[str]) -> Any:
     Raises ConfigError naming a key that is no argument of vLLM's server.
     """
     defaults = engine_defaults(config)
+    defaults.setdefault("shutdown_timeout", DRAIN_SECONDS)
     additional = defaults.pop("additional_config", None)
     path = Path(defaults["model"])
     if path.exists():
@@ -52,7 +54,7 @@ def serve_arguments(config: Config, name: str, flags: Sequence[str]) -> Any:
     return arguments
 
 
-def _use_few_threads(config: Config) -> None:
+def use_few_threads(config: Config) -> None:
     """For a small model on a CPU: threads that wait for each other cost more than they bring."""
     d_model, _ = model_shape(config.resolve(config.model))
     if d_model <= SMALL_D_MODEL and not compat.runs_on_cuda() and "OMP_NUM_THREADS" not in os.environ:

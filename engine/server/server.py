@@ -72,14 +72,13 @@ class Server:
         return call.result()
 
     async def _probe(self) -> None:
-        """Sends one token through every site, as SteeredLLM does; its receipt is claimed like any other."""
+        """Sends tokens through every site, as SteeredLLM does; receipts are claimed like any other."""
         from vllm import SamplingParams
-        from vllm.inputs import TokensPrompt
 
         for index, spec in enumerate(probe_specs(self.plan)):
             extra = {SPEC_KEY: spec.model_dump_json(exclude_defaults=True)}
-            params = SamplingParams(max_tokens=1, detokenize=False, extra_args=extra)
-            async for _ in self.engine.generate(TokensPrompt(prompt_token_ids=[0]), params, f"tiller-probe-{index}"):
+            params = SamplingParams(max_tokens=3, ignore_eos=True, detokenize=False, extra_args=extra)
+            async for _ in self.engine.generate({"prompt_token_ids": [0]}, params, f"tiller-probe-{index}"):
                 pass
 
     def decode(self, token: int) -> str:

@@ -24,8 +24,7 @@ HUGE: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.runner
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.runner), "float16"])
 def test_huge_values_harm_nobody(engines: Callable[..., Any], oracles: Callable[..., Any], dtype: str) -> None:
     """Neighbours in flight and requests that get the same KV blocks later answer as if they were alone."""
     llm = engines(num_gpu_blocks_override=17, max_num_seqs=8, dtype=dtype)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tiller.engine.log import StepLog
 from tiller.engine.site import SiteReport
+from tiller.engine.transfer import Transfer
 
 
 def report(deltas, width=0, top=None):
@@ -107,3 +108,33 @@ def test_any_steps_taken_in_any_portions(steps, data):
     for record, columns in log.take({1, 2, 3}).items():
         taken[record] |= dict(zip(columns["position"].tolist(), columns["3.delta"].tolist(), strict=True))
     assert taken == expected
+
+
+def transferred(records, positions, deltas):
+    columns = {"record": torch.tensor(records), "position": torch.tensor(positions), "3.delta": torch.tensor(deltas)}
+    features = torch.tensor(deltas)[:, None] * torch.tensor([10.0, 100.0])
+    ids = torch.arange(len(deltas))[:, None].expand(-1, 3)
+    columns |= {"3.0.before": features, "3.0.top_ids": ids}
+    return Transfer({name: c.int() if c.dtype == torch.int64 else c for name, c in columns.items()})
+
+
+def test_columns_from_the_device_join_the_others():
+    """They come as one block for the whole batch; tokens that nobody asks for are in it and are left out."""
+    log = StepLog()
+    append(log, [1], [0], [0.5], width=2)
+    log.append_later(transferred([-1, 1, 2], [9, 1, 4], [float("nan"), 0.25, 1.5]))
+    log.append_later(transferred([1, -1], [2, 7], [0.125, 3.0]))
+    taken = log.take({1, 2})
+    assert taken[1]["position"].tolist() == [0, 1, 2] and taken[2]["position"].tolist() == [4]
+    assert taken[1]["3.delta"].tolist() == [0.5, 0.25, 0.125]
+    assert taken[1]["3.0.before"].tolist() == [[5.0, 6.0], [2.5, 25.0], [1.25, 12.5]]
+    assert taken[2]["3.0.top_ids"].tolist() == [[2, 2, 2]] and taken[2]["3.0.top_ids"].dtype == np.int64
+
+
+def test_what_a_transfer_holds_does_not_change_with_its_source():
+    source = torch.tensor([1.0, 2.0])
+    transfer = Transfer(
+        {"record": torch.tensor([1, 1]).int(), "position": torch.tensor([0, 1]).int(), "3.delta": source}
+    )
+    source.fill_(9.0)
+    assert transfer.columns()["3.delta"].tolist() == [1.0, 2.0]

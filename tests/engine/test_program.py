@@ -13,7 +13,7 @@ from tiller.engine.site import Batch, Site
 from tiller.engine.spec import parse_spec
 from tiller.kernels.reference import encode, steer
 from tiller.kernels.sae import SAE
-from tiller.kernels.table import Needs, SiteTable
+from tiller.kernels.table import NO_SHIFT, NORM_SHIFT, Needs, SiteTable
 
 from ..formulas import Edit, Program, Vector, make_sae, steer_token  # noqa: TID252
 
@@ -151,7 +151,7 @@ def test_any_spec_does_what_its_formulas_say(layer, body):
 def test_a_rewritten_row_forgets_what_it_held(before, body):
     """Also where another row of the batch has more edits and projections than this one."""
     every = (True,) * 3
-    widest = Needs(True, MAX_PROJECTIONS, (MAX_EDITS,) * 3, every, every, (0,) * 3, True, True)
+    widest = Needs(NORM_SHIFT, MAX_PROJECTIONS, (MAX_EDITS,) * 3, every, every, (0,) * 3, True, True)
     used = new_table(LAYER)
     for earlier in before:
         steered(earlier, table=used)
@@ -227,7 +227,7 @@ def test_layers_that_nothing_touches_get_no_program():
 
 def test_needs_name_only_what_the_row_uses():
     needs = compiled({"features": [{"id": 1, "op": "set", "value": 2.0, "sae": "gated"}]})[LAYER].needs
-    assert needs == (False, 0, (0, 1, 0), (False,) * 3, (False,) * 3, (0, 0, 0), False, False)
+    assert needs == (NO_SHIFT, 0, (0, 1, 0), (False,) * 3, (False,) * 3, (0, 0, 0), False, False)
     body = {
         "features": [{"id": 1, "op": "set", "value": 2.0, "when": {"feature": 3}}],
         "vectors": [{"name": "v0", "alpha": 1.0, "unit": "norm"}, {"name": "v1", "alpha": 1.0, "mode": "cap"}],
@@ -237,7 +237,7 @@ def test_needs_name_only_what_the_row_uses():
         "read": {"top": 4, "sae": "normed"},
     }
     every = compiled(body)[LAYER].needs
-    assert every == (True, 1, (1, 0, 0), (True, False, False), (True, False, False), (0, 0, 4), True, True)
+    assert every == (NORM_SHIFT, 1, (1, 0, 0), (True, False, False), (True, False, False), (0, 0, 4), True, True)
 
 
 def test_reads_list_each_feature_once_and_steer_nothing():

@@ -17,6 +17,8 @@ from tiller.evaluation.inputs import InputError
 
 DOCS = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
 FROZEN = {
+    "bench kernels": "--bandwidth --d-model --device --dtype --features --fresh --k --out --peak --repeats --tokens",
+    "bench throughput": "--config --eager --max-tokens --num-requests --out --prompt-len --rounds",
     "demo": "--alphas --allow-weak --config --out --prompts --seed",
     "doctor": "--config --no-hf",
     "features calibrate": "--config --sae --skip-first --texts",

@@ -3,7 +3,16 @@ from typing import Any
 import pytest
 import torch
 
-from tiller.evaluation.doctor import capture, check_residual, describe_saes, load_hf, run_checks, token_ids, versions
+from tiller.evaluation.doctor import (
+    capture,
+    check_residual,
+    describe_saes,
+    describe_worker,
+    load_hf,
+    run_checks,
+    token_ids,
+    versions,
+)
 
 from .conftest import LAYER
 
@@ -46,6 +55,13 @@ def test_what_it_says_of_the_saes(llm: Any) -> None:
     (sae,) = describe_saes(llm.plan)
     assert (sae["name"], sae["format"], sae["activation"]) == ("default", "dictionary_learning", "topk 8")
     assert (sae["d_sae"], sae["d_model"], sae["layer"]) == ("96", "64", "2")
+
+
+def test_it_says_which_kernels_run(llm: Any) -> None:
+    assert describe_worker(llm) == {"runner": "v1", "kernels": "reference"}
+    llm.workers[0].update(kernels="triton", scratch_bytes=3 << 20)
+    assert describe_worker(llm)["kernels"] == "triton, 3 MiB of buffers"
+    llm.workers[0].update(kernels="reference", scratch_bytes=0)
 
 
 def test_versions_name_what_is_installed() -> None:

@@ -36,12 +36,13 @@ def write(table, row, program):
             amount = (0.0, 0.0) if edit.op == "ablate" else (edit.raw, edit.per_norm)
             columns.value[row, index], columns.value_per_norm[row, index] = amount
             columns.gate[row, index], columns.above[row, index] = edit.when or (-1, 0.0)
-    table.replace[row], table.preserve[row], table.max_norm[row] = program.replace, program.preserve, program.max_norm
+    table.max_norm[row] = program.max_norm
+    table.declare(row, needs_of([program], len(program.edits)))
 
 
 def needs_of(programs, num_saes):
     return Needs(
-        norm_shift=any(v.mode == "add" and v.per_norm for p in programs for v in p.vectors),
+        shift=max((1 + bool(v.per_norm) for p in programs for v in p.vectors if v.mode == "add"), default=0),
         projections=max(sum(v.mode != "add" for v in p.vectors) for p in programs),
         num_edits=tuple(max(len(p.edits[i]) for p in programs) for i in range(num_saes)),
         gates=tuple(any(e.when for p in programs for e in p.edits[i]) for i in range(num_saes)),
@@ -54,7 +55,7 @@ def needs_of(programs, num_saes):
 
 def all_needs(num_saes):
     every = (True,) * num_saes
-    return Needs(True, MAX_PROJECTIONS, (MAX_EDITS,) * num_saes, every, every, (3,) * num_saes, True, True)
+    return Needs(codes.NORM_SHIFT, MAX_PROJECTIONS, (MAX_EDITS,) * num_saes, every, every, (3,) * num_saes, True, True)
 
 
 def run(x, rows, programs, saes, needs=None):

@@ -19,3 +19,7 @@ if os.environ.get("VLLM_USE_V2_MODEL_RUNNER") == "1" and os.environ.get("TRITON_
             return GPUTarget("cpu", 0, 1)
 
     backends.backends["cpu"] = backends.Backend(compiler=None, driver=CPUDriver)
+
+    import quick_interpreter
+
+    quick_interpreter.install()

@@ -178,7 +178,7 @@ async function describe(edit, label, about) {
     edit.max_act = found.max_act;
     edit.show();
   }
-  about.replaceChildren(el("details", {}, el("summary", {}, "promotes ", ...words(found.promotes.slice(0, 5))), details(found)));
+  about.replaceChildren(el("details", {}, el("summary", { title: "Tokens that its direction makes likelier (logit lens)" }, "promotes ", ...words(found.promotes.slice(0, 5))), details(found)));
 }
 
 const words = (tokens) => tokens.map((token) => el("code", {}, visible(token)));

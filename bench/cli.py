@@ -1,0 +1,89 @@
+"""`tiller bench`: what steering costs. Needs neither a network nor, for the kernels, vLLM."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from tiller.engine.errors import TillerError
+
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, help="Measure what steering costs on this machine."
+)
+console = Console()
+
+OutOption = Annotated[Path, typer.Option("--out", help="Results go to OUT/<machine>/.")]
+RESULTS = Path("bench/results")
+
+
+@app.command()
+def throughput(
+    config: Annotated[str, typer.Option(help="A YAML file, or the name of a config that ships.")] = "demo",
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds that count; one more warms up.")] = 7,
+    num_requests: Annotated[int, typer.Option(min=1, help="Concurrent requests of a round.")] = 64,
+    prompt_len: Annotated[int, typer.Option(min=1, help="Tokens of a prompt.")] = 32,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of an answer.")] = 64,
+    eager: Annotated[bool, typer.Option("--eager", help="Without torch.compile.")] = False,
+    out: OutOption = RESULTS,
+) -> None:
+    """Output tokens a second of every kind of steering against vLLM without the plugin."""
+    from .throughput import measure
+
+    measure(config, rounds, num_requests, prompt_len, max_tokens, eager, out)
+
+
+@app.command()
+def kernels(
+    device: Annotated[Literal["cuda", "cpu"] | None, typer.Option(help="Default: cuda where there is one.")] = None,
+    tokens: Annotated[str | None, typer.Option(help="Batch sizes, with commas between.")] = None,
+    features: Annotated[str | None, typer.Option(help="Dictionary sizes, with commas between.")] = None,
+    d_model: Annotated[int | None, typer.Option(min=1, help="Width of the residual stream.")] = None,
+    k: Annotated[int, typer.Option(min=1, help="Active features of a token.")] = 64,
+    dtype: Annotated[
+        Literal["bfloat16", "float16", "float32"] | None, typer.Option(help="Of the weights and the stream.")
+    ] = None,
+    bandwidth: Annotated[float | None, typer.Option(min=0.0, help="The device's TB/s, for the floor.")] = None,
+    peak: Annotated[float | None, typer.Option(min=0.0, help="The device's TFLOP/s, for the floor.")] = None,
+    repeats: Annotated[int, typer.Option(min=3, help="Most samples of each contender at a shape.")] = 30,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is already there.")] = False,
+    out: OutOption = RESULTS,
+) -> None:
+    """Time of the steering op, kernel by kernel, against its roofline and against torch."""
+    from .kernel_run import run_kernels
+
+    run_kernels(console, device, tokens, features, d_model, k, dtype, bandwidth, peak, repeats, fresh, out)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def serve(
+    context: typer.Context,
+    config: Annotated[str, typer.Option(help="A YAML file, or the name of a config that ships.")] = "demo",
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds that count; one more warms up.")] = 5,
+    rate: Annotated[float, typer.Option(min=0.1, help="Requests a second of the open loop.")] = 10.0,
+    prompt_len: Annotated[int, typer.Option(min=1, help="Tokens of a prompt.")] = 32,
+    max_tokens: Annotated[int, typer.Option(min=2, help="Tokens of an answer.")] = 32,
+    scale: Annotated[float, typer.Option(min=0.01, help="Times the usual number of requests.")] = 1.0,
+    out: OutOption = RESULTS,
+) -> None:
+    """What a server's clients notice: Tiller against plain `vllm serve` under vLLM's own load generator.
+
+    Every other flag is one of `vllm serve` and goes to both servers.
+    """
+    from .serve import measure_serving
+
+    measure_serving(console, config, rounds, rate, prompt_len, max_tokens, context.args, out, scale)
+
+
+def main() -> None:
+    """Runs the commands where the rest of `tiller` is not installed; what a user can fix is one line and exit code 2."""
+    try:
+        app()
+    except TillerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -25,6 +25,7 @@ def make_plan(config: Config, capture: bool = False) -> Plan:
     for name, sae in config.saes.items():
         with _errors_of(f"saes.{name}"):
             saes[name] = _sae_entry(config, sae, shape)
+            _check_labels(config.labels(name), saes[name].d_sae)
     layers = {sae.layer for sae in saes.values()}
     for name, vector in config.vectors.items():
         with _errors_of(f"vectors.{name}"):
@@ -73,6 +74,12 @@ def _sae_entry(config: Config, entry: SAEConfig, shape: tuple[int, int]) -> SAEE
         d_model=found.d_model,
         format=found.format,
     )
+
+
+def _check_labels(labels: dict[int, str], d_sae: int) -> None:
+    wrong = next((feature for feature in labels if feature >= d_sae), None)
+    if wrong is not None:
+        raise ConfigError(f"there is a label of feature {wrong}; this SAE has 0 to {d_sae - 1}")
 
 
 def _vector_entry(config: Config, entry: VectorConfig, shape: tuple[int, int], sae_layers: set[int]) -> VectorEntry:

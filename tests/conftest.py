@@ -1,4 +1,4 @@
-"""For all tests: reproducible property tests, GPU tests that say when they can't run, poisoned allocations.
+"""For all tests: reproducible property tests, tests that say when they can't run, poisoned allocations.
 
 Without a GPU, Triton's interpreter runs the kernels; it has to be chosen before they are imported.
 """
@@ -18,6 +18,11 @@ settings.load_profile("tiller")
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+
+NEEDS: dict[str, tuple[str, Callable[[], Any]]] = {  # marker -> what its tests need, and whether it is here
+    "browser": ("Chromium", lambda: shutil.which("chromium")),
+    "gpu": ("CUDA device", torch.cuda.is_available),
+}
 
 
 NEEDS: dict[str, tuple[str, Callable[[], Any]]] = {

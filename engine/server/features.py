@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from tiller.engine.config import Config
 from tiller.engine.dictionary import describe_feature, find_sae, load_entry, without_encoder
-from tiller.engine.errors import ConfigError
 from tiller.engine.logit_lens import logit_lens, spoken_ids
 from tiller.engine.plan import recorded_max_act
 from tiller.engine.sae_loader import LoadedSAE
@@ -31,13 +30,9 @@ class Features:
         self._look = lru_cache(maxsize=MAX_KNOWN)(self._look_up)
 
     def load(self, config: Config | None) -> None:
-        """Takes the config's labels. Raises ConfigError where one is of no feature."""
-        for name in config.saes if config else ():
-            self._labels[name] = config.labels(name)  # type: ignore[union-attr]
-            d_sae = self._server.plan.saes[name].d_sae
-            for feature in self._labels[name]:
-                if not 0 <= feature < d_sae:
-                    raise ConfigError(f"{feature} given; this SAE has 0 to {d_sae - 1}", f"saes.{name}.labels")
+        """Takes the config's labels."""
+        if config is not None:
+            self._labels = {name: config.labels(name) for name in config.saes}
 
     def num_labels(self, sae: str) -> int:
         return len(self._labels.get(sae, {}))

@@ -47,7 +47,7 @@ BAD_FILES = {
     "unknown key": (body(layers=3), "layers: unknown key; allowed: model, saes, vectors, profiles, engine"),
     "unknown SAE key": (
         body(saes={"default": {"path": "sae", "hook": 3}}),
-        "saes.default.hook: unknown key; allowed: path, subfolder, layer, activation",
+        "saes.default.hook: unknown key; allowed: path, subfolder, layer, activation, labels",
     ),
     "unknown vector key": (
         body(vectors={"v": {"path": "p", "scale": 3}}),
@@ -322,3 +322,30 @@ def test_vectors_are_versioned_by_content(folder):
     save_file({"v": torch.ones(D_MODEL)}, file, metadata={"layer": "1"})
     entries.append(make_plan(load(folder, body())).vectors["french"])
     assert len({entry.version for entry in entries}) == 3
+
+
+def labelled(labels):
+    return body(saes={"default": {"path": "sae", "layer": 1, "labels": labels}})
+
+
+def test_labels_stand_in_the_config_or_in_a_file(folder):
+    assert load(folder, labelled({5: "cats", "6": "dogs"})).labels("default") == {5: "cats", 6: "dogs"}
+    (folder / "labels.json").write_text('{"5": "cats"}')
+    assert load(folder, labelled("labels.json")).labels("default") == {5: "cats"}
+    assert load(folder, body()).labels("default") == {}
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({D_SAE: "cats"}, f"saes.default: there is a label of feature {D_SAE}; this SAE has 0 to {D_SAE - 1}"),
+        ({-1: "cats"}, "saes.default.labels"),
+        ({"cats": "5"}, "saes.default.labels"),
+        ({5: ["cats"]}, "saes.default.labels"),
+        ("none.json", "saes.default: none.json"),
+        ("config.yaml", "saes.default: config.yaml"),
+    ],
+)
+def test_wrong_labels_are_refused(folder, labels, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        make_plan(load(folder, labelled(labels)))

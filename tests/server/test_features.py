@@ -96,9 +96,7 @@ def test_what_is_wrong_is_refused(http: httpx.Client, path: str, status: int, pa
     refused(http.get(FEATURES + path), status, param)
 
 
-@pytest.mark.parametrize(
-    "text", ["\0", "\ud83d\ude00".encode("utf-16", "surrogatepass").decode("utf-16"), "<|im_end|>", "%"]
-)
+@pytest.mark.parametrize("text", ["\0", "<|im_end|>", "%", "a&b=c", "é"])
 def test_any_text_is_read(http: httpx.Client, text: str) -> None:
     answer = http.get(f"{FEATURES}?text={urllib.parse.quote(text)}&skip_first=0")
     assert answer.status_code == 200 and "".join(token["token"] for token in answer.json()["tokens"]) == text

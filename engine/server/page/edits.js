@@ -68,10 +68,10 @@ function showWhere(where) {
   $("where").value = value;
 }
 
-// Adds a feature (as the server describes it); `seen` is an activation that is typical of it.
+// Adds a feature (as the server describes it) at half its maximum; `seen` is an activation to start from without one.
 export function addFeature({ id, sae, label, max_act }, seen) {
   const known = edits.findIndex((e) => e.id === id && e.sae === sae);
-  const value = max_act || seen;
+  const value = max_act ? max_act / 2 : seen;
   if (known < 0) {
     const start = value ? { value: Number(value.toPrecision(3)), unit: "raw" } : { value: NORM_VALUE, unit: "norm" };
     edits.push({ id, sae, label, max_act, seen, op: "add", ...start });
@@ -136,7 +136,7 @@ function controls(edit, title, param, label) {
   }
   function chosen() {
     if (edit.op !== op.value && [edit.op, op.value].some((name) => ["scale", "orthogonal"].includes(name))) edit.value = 1;
-    if (edit.unit !== unit.value) edit.value = unit.value === "raw" ? edit.max_act || edit.seen || 20 : unit.value === "max_act" ? 1 : NORM_VALUE;
+    if (edit.unit !== unit.value) edit.value = unit.value === "norm" ? NORM_VALUE : unit.value === "max_act" ? 0.5 : edit.max_act / 2 || edit.seen || 20;
     Object.assign(edit, { op: op.value, unit: unit.value });
     if (edit.op === "ablate") delete edit.value;
     else edit.value ??= 1;
@@ -178,7 +178,7 @@ async function describe(edit, label, about) {
     edit.max_act = found.max_act;
     edit.show();
   }
-  about.replaceChildren(el("details", {}, el("summary", {}, "promotes ", ...words(found.promotes.slice(0, 5))), details(found)));
+  about.replaceChildren(el("details", {}, el("summary", { title: "Tokens that its direction makes likelier (logit lens)" }, "promotes ", ...words(found.promotes.slice(0, 5))), details(found)));
 }
 
 const words = (tokens) => tokens.map((token) => el("code", {}, visible(token)));

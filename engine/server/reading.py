@@ -42,13 +42,13 @@ def _tokens(server: Server, text: str, num: int) -> list[int]:
 
 
 async def _run(server: Server, ids: list[int], spec: SteeringSpec) -> dict[str, Any]:
-    from vllm import SamplingParams, TokensPrompt
+    from vllm import SamplingParams
 
     delivery, name = Delivery(), uuid.uuid4().hex
     server.deliveries[name] = delivery
     extra = {SPEC_KEY: spec.model_dump_json(exclude_defaults=True), DELIVERY_KEY: name}
     params = SamplingParams(max_tokens=1, temperature=0.0, detokenize=False, extra_args=extra)
-    async for _ in server.engine.generate(TokensPrompt(prompt_token_ids=ids), params, f"tiller-read-{name}"):
+    async for _ in server.engine.generate({"prompt_token_ids": ids}, params, f"tiller-read-{name}"):
         pass
     receipt = delivery.receipt(0)
     assert receipt is not None and receipt.read is not None

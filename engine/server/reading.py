@@ -1,5 +1,6 @@
 """The features that are active on a text, read by a request like any other."""
 
+import asyncio
 import uuid
 from collections import defaultdict
 from typing import Any
@@ -20,7 +21,7 @@ async def read_text(server: Server, text: str, sae: str, top: int, skip_first: i
 
     Raises SpecError for an unknown SAE, or a text too long to be read.
     """
-    num = num_readable(server.plan, sae)
+    num = await asyncio.to_thread(num_readable, server.plan, sae)  # reads the SAE's files
     ids = _tokens(server, text, num)
     spec = {"where": "prompt", "skip_first": skip_first, "read": {"top": num, "reduce": "none", "sae": sae}}
     read = await _run(server, ids, parse_spec(spec))

@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tiller.engine import SpecError
+from tiller.engine.dictionary import num_readable
 from tiller.engine.sae_loader import load_sae
 from tiller.evaluation.features import (
     Activations,
-    num_readable,
     read_activations,
     separate,
     top_texts,
@@ -68,9 +68,9 @@ def test_activations_are_those_of_the_reference(activations: Activations, codes:
 
 
 def test_a_topk_code_is_read_whole(llm: Any) -> None:
-    assert num_readable(llm, "default") == K
+    assert num_readable(llm.plan, "default") == K
     with pytest.raises(SpecError, match="unknown SAE 'x'"):
-        num_readable(llm, "x")
+        num_readable(llm.plan, "x")
 
 
 def test_the_planted_feature_ranks_first(activations: Activations) -> None:

@@ -377,6 +377,8 @@ def test_looks(demo: ServerProcess, browser: Browser, scheme: Any, size: Any) ->
         expect(visit[".error"]).to_be_visible()
         width = visit.page.evaluate("() => [document.documentElement.scrollWidth, innerWidth]")
         assert width[0] <= width[1] == size["width"]
+        form = visit["#key-form"].bounding_box()
+        assert form is not None and form["x"] >= 0 and form["x"] + form["width"] <= size["width"]
         tags = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
         report = Axe().run(visit.page, options=tags)
         assert report.violations_count == 0, report.generate_report()

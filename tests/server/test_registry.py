@@ -37,7 +37,8 @@ def test_capabilities(http: httpx.Client) -> None:
     body = http.get("/v1/steering").json()
     assert body["object"] == "steering" and body["served_model_names"] == ["demo"] and body["layers"] == [LAYER]
     assert body["saes"]["default"] | {"activation": "auto"} == {
-        "layer": LAYER, "d_sae": 1024, "d_model": D_MODEL, "activation": "auto", "format": "dictionary_learning"
+        "layer": LAYER, "d_sae": 1024, "d_model": D_MODEL, "activation": "auto", "format": "dictionary_learning",
+            "num_labels": 18,
     }  # fmt: skip
     assert {"french", "hostile", "warm"} <= set(body["profiles"])
     assert body["ops"] == ["add", "set", "scale", "min", "max", "ablate"] and body["units"] == [

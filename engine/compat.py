@@ -14,6 +14,7 @@ from .errors import ConfigError, TillerError, UnsupportedError
 
 # KV connectors that key blocks by tokens alone would hand steered blocks to unsteered requests.
 TOKEN_KEYED_CONNECTORS = ("LMCache", "FlexKV", "ExampleConnector")
+ONE_PROCESS = "profiles and vectors live in one API server process; use --api-server-count 1"
 
 
 class Worker(Protocol):
@@ -46,44 +47,36 @@ def keep_forward_layer(vllm_config: Any, name: str, layer: nn.Module) -> None:
 
 def wrap_block_hash_keys(extra_key: Callable[[Any, int, int], tuple[str, str] | None]) -> None:
     """Adds `extra_key(request, start, end)` to the keys that every prefix-cache block is hashed with."""
+    import vllm.v1.core.block_pool as block_pool
     import vllm.v1.core.kv_cache_utils as kv_cache_utils
 
-    original = kv_cache_utils.generate_block_hash_extra_keys
-    if hasattr(original, "_tiller"):
-        return
+    def steered(original: Any) -> Any:
+        def generate_block_hash_extra_keys(request: Any, start: int, end: int, *args: Any, **kwargs: Any) -> Any:
+            keys, rest = original(request, start, end, *args, **kwargs)
+            key = extra_key(request, start, end)
+            return (keys if key is None else (*(keys or ()), key)), rest
 
-    @wraps(original)
-    def with_steering(request: Any, start: int, end: int, *args: Any, **kwargs: Any) -> Any:
-        keys, rest = original(request, start, end, *args, **kwargs)
-        key = extra_key(request, start, end)
-        return (keys if key is None else (*(keys or ()), key)), rest
+        return generate_block_hash_extra_keys
 
-    with_steering._tiller = True  # type: ignore[attr-defined]
-    setattr(kv_cache_utils, original.__name__, with_steering)
-    # These two import the function by name; their events would otherwise lack the key.
-    import vllm.v1.core.block_pool as block_pool
-
-    setattr(block_pool, original.__name__, with_steering)
+    _wrap(kv_cache_utils, "generate_block_hash_extra_keys", steered)
+    _wrap(block_pool, "generate_block_hash_extra_keys", steered)  # imported by name; its events would lack the key
 
 
 def wrap_submission(check: Callable[[Any, Any], None]) -> None:
     """Calls `check(vllm_config, params)` for every request before it reaches the engine, in whichever front end."""
     from vllm.v1.engine.input_processor import InputProcessor
 
-    original = InputProcessor._validate_params
-    if hasattr(original, "_tiller"):
-        return
+    def checked(original: Any) -> Any:
+        def _validate_params(self: Any, params: Any, *args: Any, **kwargs: Any) -> Any:
+            try:
+                check(self.vllm_config, params)
+            except TillerError as error:
+                raise _as_vllm_error(error) from error
+            return original(self, params, *args, **kwargs)
 
-    @wraps(original)
-    def validated(self: Any, params: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            check(self.vllm_config, params)
-        except TillerError as error:
-            raise _as_vllm_error(error) from error
-        return original(self, params, *args, **kwargs)
+        return _validate_params
 
-    validated._tiller = True  # type: ignore[attr-defined]
-    setattr(InputProcessor, original.__name__, validated)
+    _wrap(InputProcessor, "_validate_params", checked)
 
 
 def _as_vllm_error(error: TillerError) -> Exception:
@@ -330,7 +323,7 @@ def check_servable(vllm_config: Any) -> None:
     if parallel.data_parallel_size > 1:
         raise UnsupportedError("data parallelism leaves receipts on engines that can't be asked yet; start one each")
     if parallel._api_process_count > 1:
-        raise UnsupportedError("profiles and vectors live in one API server process; use --api-server-count 1")
+        raise UnsupportedError(ONE_PROCESS)
 
 
 def parse_serve_arguments(defaults: dict[str, Any], flags: Sequence[str]) -> Any:
@@ -346,7 +339,7 @@ def parse_serve_arguments(defaults: dict[str, Any], flags: Sequence[str]) -> Any
     parser.set_defaults(**defaults)
     arguments = parser.parse_args(list(flags))
     if (arguments.api_server_count or 1) > 1:
-        raise UnsupportedError("profiles and vectors live in one API server process; use --api-server-count 1")
+        raise UnsupportedError(ONE_PROCESS)
     if arguments.headless:
         raise UnsupportedError("--headless starts engines without the server that steers them")
     validate_parsed_serve_args(arguments)
@@ -378,19 +371,16 @@ def wrap_v1_forward(before: Callable[[Any, Any], None], after: Callable[[Any], N
     """
     from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
-    original = GPUModelRunner._model_forward
-    if hasattr(original, "_tiller"):
-        return
+    def steered(original: Any) -> Any:
+        def _model_forward(self: Any, input_ids: Any = None, positions: Any = None, *args: Any, **kwargs: Any) -> Any:
+            before(self, positions)
+            result = original(self, input_ids, positions, *args, **kwargs)
+            after(self)
+            return result
 
-    @wraps(original)
-    def forward(self: Any, input_ids: Any = None, positions: Any = None, *args: Any, **kwargs: Any) -> Any:
-        before(self, positions)
-        result = original(self, input_ids, positions, *args, **kwargs)
-        after(self)
-        return result
+        return _model_forward
 
-    forward._tiller = True  # type: ignore[attr-defined]
-    setattr(GPUModelRunner, original.__name__, forward)
+    _wrap(GPUModelRunner, "_model_forward", steered)
 
 
 def add_worker_methods(methods: dict[str, Callable[..., Any]]) -> None:
@@ -486,7 +476,7 @@ def check_supported(vllm_config: Any) -> None:
     if connector.startswith(TOKEN_KEYED_CONNECTORS):
         reasons.append(f"KV connector {connector} keys blocks by tokens alone and would share steered ones")
     mode = getattr(compilation.cudagraph_mode, "name", "NONE")
-    if mode != "NONE" and not takes_cuda_graphs():
+    if not takes_cuda_graphs() and mode != "NONE":
         reasons.append(f"cudagraph_mode {mode} can't hold the reference op (TILLER_KERNELS=reference)")
     if reasons:
         raise UnsupportedError("this vLLM set-up can't be steered: " + "; ".join(reasons) + ". Turn it off.")
@@ -508,7 +498,7 @@ def kernel_backend() -> str:
 
 def takes_cuda_graphs() -> bool:
     """False on a GPU whose op is plain torch, which depends on the batch and can't be part of a captured graph."""
-    return not (runs_on_cuda() and kernel_backend() == "reference")
+    return not (kernel_backend() == "reference" and runs_on_cuda())
 
 
 def is_draft_model(vllm_config: Any) -> bool:

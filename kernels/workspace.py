@@ -57,30 +57,30 @@ class Workspace:
         device: torch.device,
         scratch: int = MAX_SCRATCH,
     ) -> None:
-        def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(*shape, dtype=dtype, device=device)
 
-        self.rows = empty(max_tokens, dtype=torch.int32)
-        self.delta = empty(max(num_sites, 1), max_tokens)
-        self.queues = empty(max(len(saes), 1), 1 + max_tokens, dtype=torch.int32)
+        self.rows = zeros(max_tokens, dtype=torch.int32)
+        self.delta = zeros(max(num_sites, 1), max_tokens)
+        self.queues = zeros(max(len(saes), 1), 1 + max_tokens, dtype=torch.int32)
         self.chunk = {name: chunk_tokens(sae.d_sae, max_tokens, scratch) for name, sae in saes.items()}
         self.k = {name: top_k(sae, max_top) for name, sae in saes.items()}
         self.saes = {
             name: SAEBuffers(
-                named=empty(max_tokens, max_edits, 2),
-                values=empty(max_tokens, max(self.k[name], 1)),
-                ids=empty(max_tokens, max(self.k[name], 1), dtype=torch.int32),
-                moments=empty(max_tokens, 4),
+                named=zeros(max_tokens, max_edits, 2),
+                values=zeros(max_tokens, max(self.k[name], 1)),
+                ids=zeros(max_tokens, max(self.k[name], 1), dtype=torch.int32),
+                moments=zeros(max_tokens, 4),
                 queue=self.queues[index],
             )
             for index, name in enumerate(saes)
         }
         sizes = [(self.chunk[name], sae.d_sae, num_groups(sae.d_sae, self.k[name])) for name, sae in saes.items()]
-        self.f = empty(max((chunk * d_sae for chunk, d_sae, _ in sizes), default=1))
-        self.group_max = empty(max((chunk * groups for chunk, _, groups in sizes), default=1))
-        self.groups = empty(max((chunk * (1 + groups) for chunk, _, groups in sizes), default=1), dtype=torch.int32)
-        self.x_queue = empty(max_tokens if saes else 1, d_model, dtype=dtype)
-        self.total = empty(max_tokens if saes else 1, d_model)
+        self.f = zeros(max((chunk * d_sae for chunk, d_sae, _ in sizes), default=1))
+        self.group_max = zeros(max((chunk * groups for chunk, _, groups in sizes), default=1))
+        self.groups = zeros(max((chunk * (1 + groups) for chunk, _, groups in sizes), default=1), dtype=torch.int32)
+        self.x_queue = zeros(max_tokens if saes else 1, d_model, dtype=dtype)
+        self.total = zeros(max_tokens if saes else 1, d_model)
 
     def begin(self, rows: Tensor) -> None:
         """A new step whose tokens follow the programs of table rows `rows` [n]; padding up to the end does nothing."""

@@ -1,11 +1,13 @@
 """Receipts fetched from the workers: whatever became due during one call goes with the next."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 from tiller.engine.llm import merge_receipts
 from tiller.engine.receipt import Receipt
 
+logger = logging.getLogger(__name__)
 Ask = tuple[str, int, int]  # the request's id, index of the completion, tokens fed to the model
 
 
@@ -41,15 +43,22 @@ class Claims:
         while self._due or self._dropped:
             due, self._due = self._due, []
             dropped, self._dropped = self._dropped, []
+            if dropped:
+                await self._forget(dropped)
             try:
-                if dropped:
-                    await self._rpc("tiller_drop", (dropped,))
                 if due:
                     await self._settle(due)
-            except Exception as error:
+            except Exception as error:  # whoever waits for a receipt raises it in the place of an answer
                 for _, future in due:
                     if not future.done():
                         future.set_exception(error)
+
+    async def _forget(self, names: list[str]) -> None:
+        """Nobody waits for this: a failure is logged, and the workers drop what is left once too much is unclaimed."""
+        try:
+            await self._rpc("tiller_drop", (names,))
+        except Exception:
+            logger.exception("%d aborted requests could not be dropped", len(names))
 
     async def _settle(self, due: list[tuple[Ask, "asyncio.Future[Receipt]"]]) -> None:
         workers = await self._rpc("tiller_claim", ([ask for ask, _ in due],))
@@ -58,5 +67,5 @@ class Claims:
                 continue
             try:
                 future.set_result(merge_receipts(column))
-            except Exception as error:
+            except Exception as error:  # as above, of one request
                 future.set_exception(error)

@@ -91,12 +91,16 @@ class Server:
             raise Unauthorized("changes need the steering key: send it as the header X-Steering-Key")
 
     async def refresh_gauges(self) -> None:
-        """Brings the metrics that only workers know up to date; leaves them where the engine doesn't answer."""
+        """Brings the metrics that only workers know up to date; leaves them where the engine is busy or has ended."""
         try:
             call = self.engine.collective_rpc("tiller_gauges")
             workers = await asyncio.wait_for(asyncio.shield(asyncio.ensure_future(call)), GAUGE_TIMEOUT)
-        except Exception:
+        except TimeoutError:
             return
+        except Exception:
+            if self.engine.errored or compat.engine_gone(self.engine):
+                return
+            raise
         metrics.ROWS_IN_USE.set(max(worker.get("rows_held", 0) for worker in workers))
         metrics.RECORDS.set(max(worker.get("records", 0) for worker in workers))
 

@@ -28,3 +28,11 @@ def test_an_sae_larger_than_memory_is_refused_before_it_is_read(monkeypatch):
     entry = SAEEntry(path="/nowhere", layer=1, d_sae=1 << 30, d_model=1 << 14, format="saelens")
     with pytest.raises(UnsupportedError, match="takes 131072.00 GiB"):
         models.load_steering(Plan(saes={"default": entry}), 1 << 14, LargestBatch(4, 64))
+
+
+def test_a_wrong_choice_of_kernels_is_refused_in_the_front_end(monkeypatch):
+    from tiller.engine import ConfigError, compat
+
+    monkeypatch.setenv("TILLER_KERNELS", "fast")
+    with pytest.raises(ConfigError, match="TILLER_KERNELS is 'fast'; it may be"):
+        compat.takes_cuda_graphs()

@@ -50,6 +50,7 @@ class Config(_Strict):
     vectors: dict[Name, VectorConfig] = {}
     profiles: dict[Name, dict[str, Any]] = {}
     engine: dict[str, Any] = Field(default={}, description="any vLLM engine argument")
+    evaluation: dict[str, Any] = Field(default={}, description="read and checked by tiller.evaluation alone")
     base: Path | None = Field(default=None, exclude=True)  # folder that relative paths start from
 
     @field_validator("vectors", mode="before")

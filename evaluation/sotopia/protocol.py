@@ -1,0 +1,34 @@
+"""The rules of an episode. Defaults are Sotopia's published protocol (0.1.4 and before); its later quirks are switches."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Protocol(BaseModel):
+    """Everything about an episode that is neither scene, nor arm, nor model.
+
+    template: `sotopia`: full backgrounds and the whole history; `compact`: the demo model's format, a window of turns.
+    visibility: what an agent sees of the other's biography. `relationship`: more the closer they are (published);
+    `hidden`: nothing (Sotopia 0.1.5); `all`: everything, goals too (omniscient).
+    stale_counts_off_turn: the seat that isn't asked counts as silent, so that one silent turn of seat 1 ends an episode and
+    one of seat 0 doesn't (Sotopia's behaviour); off: `max_stale` silent turns in a row of those asked end it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    template: Literal["sotopia", "compact"] = "sotopia"
+    window: Annotated[int | None, Field(ge=1)] = None  # latest turns that a prompt shows; None: all
+    max_turns: Annotated[int, Field(ge=1, le=1000)] = 20
+    max_stale: Annotated[int, Field(ge=1)] = 2
+    stale_counts_off_turn: bool = True
+    order: Literal["round-robin", "random", "simultaneous"] = "round-robin"
+    visibility: Literal["relationship", "hidden", "all"] = "relationship"
+    actions: tuple[Literal["none", "speak", "non-verbal communication", "action", "leave"], ...] = (
+        "none", "speak", "non-verbal communication", "action", "leave",
+    )  # fmt: skip
+    leave_from_turn: Annotated[int, Field(ge=1)] = 1  # before it `leave` is not offered
+    max_argument_chars: Annotated[int, Field(ge=1, le=4000)] = 600
+    max_tokens: Annotated[int, Field(ge=16)] = 512
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -25,7 +25,7 @@ class Test(NamedTuple):
     num_clusters: int
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def resamples(num_clusters: int, num_draws: int = NUM_DRAWS, seed: int = 0) -> NDArray:
     """How often each draw holds each cluster, float32 [num_draws, num_clusters]; every row sums to num_clusters."""
     rng = np.random.default_rng(seed)

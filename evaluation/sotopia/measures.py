@@ -99,13 +99,7 @@ def measures_of(results: Results, design: Design) -> list[Measure]:
         key = (role_of(units[score.unit_id], score.seat), names[score.judge_id], score.metric)
         found[key].add(score.unit_id, score.seat, score.value, score.cause)
     ordered = sorted(found.items(), key=lambda item: ROLES.index(item[0][0]))
-    return [
-        Measure(
-            judge=judge, metric=metric_of(metric), role=role, values=cells.values(design),
-            causes=cells.causes(results, design),
-        )
-        for (role, judge, metric), cells in ordered
-    ]  # fmt: skip
+    return [cells.measure(results, design, *key) for key, cells in ordered]
 
 
 class _Cells:
@@ -121,6 +115,11 @@ class _Cells:
             self.missing[unit_id] = cause
         else:
             own.append(value)
+
+    def measure(self, results: Results, design: Design, role: Role, judge: str, metric: str) -> Measure:
+        values = self.values(design)
+        known = metric_of(metric, float(np.nanmin(values)) if (~np.isnan(values)).any() else 0.0)
+        return Measure(judge=judge, metric=known, role=role, values=values, causes=self.causes(results, design))
 
     def values(self, design: Design) -> NDArray:
         matrix = np.full(design.planned.shape, np.nan)

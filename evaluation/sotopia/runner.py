@@ -3,9 +3,9 @@
 import asyncio
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from .ask import Speaker
 from .episode import play
@@ -23,9 +23,9 @@ STATUS = "status.json"
 
 @dataclass(frozen=True)
 class Ending:
-    """Why a sitting ended: `done`, or stopped before by a signal or by failures; then the same command goes on."""
+    """Why a sitting ended: `done`, or before by a signal, by failures or by an error; then the same command goes on."""
 
-    state: Literal["done", "interrupted", "failing"]
+    state: Literal["done", "interrupted", "failing", "broken"]
     reason: str = ""
 
 
@@ -82,19 +82,21 @@ class _Run:
             asyncio.create_task(report(self._progress, status, show)),
             asyncio.create_task(self._stopped.wait()),
         ]
+        ending = Ending("broken")
         try:
             await self._wait(watchers)
+            ending = self._ending or Ending("done")
         finally:
             for task in [*self._tasks, *watchers]:
                 task.cancel()
             await asyncio.gather(*self._tasks, *watchers, return_exceptions=True)
-        ending = self._ending or Ending("done")
-        self._progress.state = ending.state
-        self._progress.sample()
-        write_status(self._progress, status)
+            self._progress.state = ending.state
+            self._progress.sample()
+            with suppress(OSError):  # on a full disk the journal has more to say
+                write_status(self._progress, status)
         return ending
 
-    async def _wait(self, watchers: Sequence["asyncio.Task[object]"]) -> None:
+    async def _wait(self, watchers: Sequence["asyncio.Task[Any]"]) -> None:
         """Until all units are played or, once anything stops the run, the turns under way have ended."""
         workers = asyncio.gather(*self._tasks)
         await asyncio.wait([workers, *watchers], return_when=asyncio.FIRST_COMPLETED)

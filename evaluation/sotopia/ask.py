@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from tiller.engine.errors import TillerError
 from tiller.evaluation.inputs import Messages
 
 Cause = Literal["refused", "bad_reply", "server_error", "rate_limited", "timeout", "connection", "lost_replica"]
@@ -43,11 +44,17 @@ class AskError(Exception):
         super().__init__(f"{cause}: {message}")
 
 
+class EndpointError(TillerError):
+    """An endpoint that answers nobody: it is down for too long, or takes neither the key nor the model. It ends the run,
+    since every further ask would fail alike; the same command goes on from there."""
+
+
 class Speaker(Protocol):
     """Anything that answers asks, many at a time."""
 
     async def ask(self, ask: Ask) -> Reply:
-        """Raises AskError where there is no answer, TillerError where the ask itself is wrong."""
+        """Raises AskError where there is no answer, TillerError where the ask itself is wrong, EndpointError where
+        asking on is pointless."""
         ...
 
     async def close(self) -> None: ...

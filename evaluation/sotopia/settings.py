@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from tiller.engine.config import Config
 from tiller.engine.errors import ConfigError
@@ -25,8 +25,16 @@ class EndpointConfig(_Strict):
     max_in_flight: Annotated[int, Field(ge=1)] = 64
     timeout: Annotated[float, Field(gt=0)] = 120.0  # seconds for one answer
     max_attempts: Annotated[int, Field(ge=1)] = 5
+    give_up_after: Annotated[float, Field(gt=0)] = 1800.0  # seconds without any answer that end the run
     structured: bool = True  # whether it takes response_format json_schema
-    extra_body: dict[str, Any] = {}
+    extra_body: dict[str, Any] = {}  # further fields of every request; null leaves out one that we would send
+
+    @field_validator("extra_body")
+    @classmethod
+    def _not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if taken := sorted({"messages", "model", "n", "steering", "stream", "response_format"} & value.keys()):
+            raise ValueError(f"{', '.join(taken)} can't be set here")
+        return value
 
 
 class EvaluationSettings(_Strict):

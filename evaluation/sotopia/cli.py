@@ -2,9 +2,16 @@
 
 import typer
 
+from .listing import list_scenes
+from .run_cli import run
+
 app = typer.Typer(no_args_is_help=True, help="Social episodes between two agents, steered and not.")
 
 
 @app.callback()
 def root() -> None:
     """Social episodes between two agents, steered and not."""
+
+
+app.command("list")(list_scenes)
+app.command()(run)

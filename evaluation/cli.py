@@ -11,7 +11,6 @@ from rich.console import Console
 from tiller.bench.cli import app as bench_app
 from tiller.engine.config import load_config
 from tiller.engine.errors import TillerError
-from tiller.engine.planner import make_plan
 from tiller.engine.server.settings import KEY_VARIABLE
 
 from .boot import boot, set_defaults
@@ -87,6 +86,8 @@ def generate(
     output_file: Annotated[Path | None, typer.Option(help="Write the answers as JSON too.", dir_okay=False)] = None,
 ) -> None:
     """Answer prompts with and without steering, side by side, in one batch."""
+    from tiller.engine.planner import make_plan
+
     from .generate import generate_pairs, record_of
     from .generate_view import show_pairs
 

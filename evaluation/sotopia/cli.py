@@ -2,9 +2,14 @@
 
 import typer
 
+from .run_cli import run
+
 app = typer.Typer(no_args_is_help=True, help="Social episodes between two agents, steered and not.")
 
 
 @app.callback()
 def root() -> None:
     """Social episodes between two agents, steered and not."""
+
+
+app.command()(run)

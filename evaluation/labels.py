@@ -1,8 +1,9 @@
 """Texts beside points, none on top of another."""
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import pairwise, product
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -15,8 +16,13 @@ ALIGN_Y = {1: "bottom", 0: "center", -1: "top"}
 MARKER = 4  # half the size of a marker, in points
 
 
-def place_labels(figure: Figure, panel: Axes, texts: Sequence[tuple[float, float, str, str]]) -> None:
-    """Writes each (x, y, text, colour) at the nearest place beside its point that is free of points and other texts.
+def place_labels(
+    figure: Figure,
+    panel: Axes,
+    texts: Sequence[tuple[float, float, str, str]],
+    lines: Sequence[Sequence[tuple[float, float]]] = (),
+) -> None:
+    """Writes each (x, y, text, colour) at the nearest place beside its point that is free of points, lines and other texts.
 
     Where there is none within reach, the place that is covered least. Empty texts are points to keep clear of.
     """
@@ -24,6 +30,7 @@ def place_labels(figure: Figure, panel: Axes, texts: Sequence[tuple[float, float
     canvas.draw()  # lays the panel out, so that points have places
     pixels = figure.dpi / 72
     taken = [_around(panel, x, y, MARKER * pixels) for x, y, _, _ in texts]
+    taken += [box for line in lines for box in _along(panel, line, 1.5 * pixels)]
     for x, y, text, colour in texts:
         if text:
             taken.append(_place(panel, canvas, taken, (x, y), text, colour))
@@ -32,7 +39,9 @@ def place_labels(figure: Figure, panel: Axes, texts: Sequence[tuple[float, float
 def _place(
     panel: Axes, canvas: FigureCanvasAgg, taken: list[Bbox], at: tuple[float, float], text: str, colour: str
 ) -> Bbox:
-    label = panel.annotate(text, at, textcoords="offset points", color=colour, fontsize=7.5, annotation_clip=False)
+    label = panel.annotate(
+        text, at, (0, 0), textcoords="offset points", color=colour, fontsize=7.5, annotation_clip=False
+    )
     best: tuple[float, tuple[float, float]] | None = None
     for distance, (dx, dy) in product(DISTANCES, DIRECTIONS):
         _move(label, distance, dx, dy)
@@ -59,6 +68,17 @@ def _covered(box: Bbox, taken: Sequence[Bbox], panel: Bbox) -> float:
         + box.width * box.height
         - (inside.width * inside.height if inside is not None else 0.0)
     )
+
+
+def _along(panel: Axes, line: Sequence[tuple[float, float]], half: float) -> list[Bbox]:
+    """Small boxes along the pieces of a line, close enough that no text fits between them."""
+    places = panel.transData.transform(np.array(line).reshape(-1, 2))
+    places = places[~np.isnan(places).any(1)]
+    boxes = []
+    for start, end in pairwise(places):
+        steps = np.linspace(start, end, max(2, int(np.abs(end - start).max() / (4 * half))))
+        boxes += [Bbox.from_extents(x - half, y - half, x + half, y + half) for x, y in steps]
+    return boxes
 
 
 def _around(panel: Axes, x: float, y: float, half: float) -> Bbox:

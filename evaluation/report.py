@@ -47,6 +47,7 @@ class Section:
     figure: Figure | None = None
     alt: str = ""
     pictures: Sequence[Picture] = ()
+    picture_width: int = 320  # pixels that each has at least, on a wide screen
     tables: Sequence[Table] = ()
     markup: Markup = Markup()  # made by a template that escapes
     note: str = ""

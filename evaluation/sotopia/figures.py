@@ -10,6 +10,7 @@ from tiller.evaluation.labels import place_labels
 from tiller.evaluation.plotting import COLOURS, INK, MARKERS, MUTED, PAPER, new_figure, plot_intervals, style
 from tiller.evaluation.stats import Interval
 
+from .cells import alpha
 from .effects import Effect
 from .measures import Design, Measure
 from .tradeoff import Compromise, Tradeoff, front
@@ -58,16 +59,18 @@ def pareto(tradeoff: Tradeoff, design: Design) -> Figure:
         on_front = front(points)
         panel.plot(*points[on_front].T, color=MUTED, linewidth=5, alpha=0.25, solid_capstyle="round", zorder=0)
         texts: list[tuple[float, float, str, str]] = []
+        lines: list[list[tuple[float, float]]] = []
         for label, colour, marker, own in _series(tradeoff, design):
             _cloud(panel, own, label, colour, marker)
             texts += [(c.fluency.value, c.behaviour.value, _point_label(c), colour) for c in own]
+            lines.append([(c.fluency.value, c.behaviour.value) for c in own if c.arm.alpha is not None])
         panel.set(
-            title=f"{tradeoff.behaviour.label} against fluency", xlabel=_y_label(tradeoff.fluency),
-            ylabel=_y_label(tradeoff.behaviour),
+            title=f"{tradeoff.behaviour.label} against fluency", xlabel=_named(tradeoff.fluency),
+            ylabel=_named(tradeoff.behaviour),
         )  # fmt: skip
         panel.margins(0.12)
         _legend(figure, panel)
-        place_labels(figure, panel, [text for text in texts if not np.isnan(text[:2]).any()])
+        place_labels(figure, panel, [text for text in texts if not np.isnan(text[:2]).any()], lines)
     return figure
 
 
@@ -106,7 +109,7 @@ def _cloud(panel: Axes, points: Sequence[Compromise], label: str, colour: str, m
 
 def _point_label(c: Compromise) -> str:
     if c.arm.alpha is not None:
-        return "" if c.arm.alpha == 0 else f"{c.arm.alpha:g}"
+        return "" if c.arm.alpha == 0 else alpha(c.arm.alpha)
     return "" if c.arm.name == UNSTEERED.name else c.arm.name
 
 
@@ -124,6 +127,11 @@ def _whisker(panel: Axes, interval: Interval, row: int, colour: str) -> None:
 
 def _y_label(measure: Measure) -> str:
     return measure.metric.unit or _range(measure) or measure.metric.label
+
+
+def _named(measure: Measure) -> str:
+    """Name and unit, for an axis whose title doesn't say what it is."""
+    return measure.label if (unit := _y_label(measure)) == measure.metric.label else f"{measure.label} ({unit})"
 
 
 def _range(measure: Measure) -> str:

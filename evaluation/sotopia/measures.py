@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tiller.evaluation.bootstrap import indices_of
 
-from .metrics import Metric, metric_of
+from .metrics import KINDS, Metric, metric_of
 from .results import Results, Role, role_of
 from .score_record import Score
 from .unit import UNSTEERED, Arm
@@ -98,8 +98,8 @@ def measures_of(results: Results, design: Design) -> list[Measure]:
     for score in results.scores:
         key = (role_of(units[score.unit_id], score.seat), names[score.judge_id], score.metric)
         found[key].add(score.unit_id, score.seat, score.value, score.cause)
-    ordered = sorted(found.items(), key=lambda item: ROLES.index(item[0][0]))
-    return [cells.measure(results, design, *key) for key, cells in ordered]
+    measures = [cells.measure(results, design, *key) for key, cells in found.items()]
+    return sorted(measures, key=lambda m: (ROLES.index(m.role), KINDS.index(m.metric.kind)))
 
 
 class _Cells:

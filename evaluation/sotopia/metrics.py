@@ -1,11 +1,12 @@
 """What is known of a metric by its name: how it is written, its range, and what it stands for in a comparison."""
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 Kind = Literal["behaviour", "fluency", "social", "form"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Metric(NamedTuple):

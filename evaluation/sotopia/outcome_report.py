@@ -160,9 +160,15 @@ def _report(found: Findings, drawn: Drawn, read_turns: ReadTurns) -> Report:
         verdict="; ".join(found.problems) or "complete: nothing failed, nothing missing, every receipt adds up",
         passed=not found.problems,
         facts=_facts(found),
-        sections=[*_curves(found, drawn), *_matrix(found), *_behaviour(found, drawn), *_words(found, read_turns), *_health(found),
-                  Section(title="Method", text=METHOD)],
-    )  # fmt: skip
+        sections=[
+            *_curves(found, drawn),
+            *_matrix(found),
+            *_behaviour(found, drawn),
+            *_words(found, read_turns),
+            *_health(found),
+            Section(title="Method", text=METHOD),
+        ],
+    )
 
 
 def _facts(found: Findings) -> list[tuple[str, str]]:
@@ -217,12 +223,16 @@ def _behaviour(found: Findings, drawn: Drawn) -> list[Section]:
     return [
         Section(
             title="Behaviour against fluency",
-            text="Up and to the right is better. The grey line joins the arms that no other one beats in both. Labels are alphas.",
+            text=(
+                "Up and to the right is better. The grey line joins the arms that no other one beats in both. "
+                "Labels are alphas."
+            ),
             pictures=[Picture(*entry) for name, entry in drawn.items() if name.startswith("pareto")],
+            picture_width=460,
             tables=([held] if held.rows else []) + composites,
             note=(
-                "Gains are of the mean product of behaviour and fluency, both on 0 to 1, over the unsteered arm. The gain where "
-                "an alpha was chosen flatters it; the other half does not."
+                "Gains are of the mean product of behaviour and fluency, both on 0 to 1, over the unsteered arm. The gain "
+                "where an alpha was chosen flatters it; the other half does not."
             ),
         )
     ]

@@ -22,7 +22,8 @@ TEMPLATE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=T
 {% for column in pair.columns %}
 <div><h4>{{ column.name }}</h4>
 {% for turn in column.turns %}
-<p class="turn {{ 'steered' if turn.steered else 'other' }}"><b>{{ turn.name }}</b> {{ turn.text }}{% if turn.cut %} [cut]{% endif %}</p>
+<p class="turn {{ 'steered' if turn.steered else 'other' }}">
+<b>{{ turn.name }}</b> {{ turn.text }}{% if turn.cut %} [cut]{% endif %}</p>
 {% endfor %}
 <p class="note">{{ column.end }}</p>
 </div>

@@ -3,6 +3,7 @@
 import typer
 
 from .run_cli import run
+from .score_cli import score
 
 app = typer.Typer(no_args_is_help=True, help="Social episodes between two agents, steered and not.")
 
@@ -13,3 +14,4 @@ def root() -> None:
 
 
 app.command()(run)
+app.command()(score)

@@ -36,11 +36,15 @@ class Reply:
 
 
 class AskError(Exception):
-    """A call that got no usable answer after all its attempts; `cause` says why."""
+    """A call that got no usable answer after all its attempts; `cause` says why.
 
-    def __init__(self, cause: Cause, message: str) -> None:
+    reached: whether any attempt got as far as a model, so that the ask itself may be what brings it down.
+    """
+
+    def __init__(self, cause: Cause, message: str, reached: bool = True) -> None:
         self.cause = cause
         self.message = message
+        self.reached = reached
         super().__init__(f"{cause}: {message}")
 
 

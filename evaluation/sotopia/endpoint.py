@@ -110,7 +110,7 @@ class EndpointSpeaker:
             except _Failure as failure:
                 spent, tries = spent + failure.spent, tries + 1
                 if spent >= self.config.max_attempts or not (self.alone or self.ready):
-                    raise AskError(failure.cause, f"{self.name}: {failure.why}") from None
+                    raise AskError(failure.cause, f"{self.name}: {failure.why}", reached=spent > 0) from None
                 self.traffic.retries += 1
                 if self.breaker.state == "closed" and failure.wait is None:
                     await asyncio.sleep(_backoff(tries))

@@ -117,7 +117,14 @@ def _lines(rows: Sequence[Row], width: int | None) -> list[str]:
 
 def _table(rows: Sequence[Row]) -> Table:
     table = Table(box=None)
-    for name, ratio in (("", None), ("codename", None), ("who", None), ("overall", None), ("goals", 2), ("first turn", 2)):
+    for name, ratio in (
+        ("", None),
+        ("codename", None),
+        ("who", None),
+        ("overall", None),
+        ("goals", 2),
+        ("first turn", 2),
+    ):
         table.add_column(name, ratio=ratio, no_wrap=True, overflow="ellipsis")
     for row in rows:
         table.add_row(*(Text(str(value)) for value in row))

@@ -73,6 +73,11 @@ class Progress:
         expected = (self.total - self.done) * self._ended_turns / self._ended
         return max(0.0, expected - (self.turns - self._ended_turns)) / rate
 
+    @property
+    def seconds(self) -> float:
+        """Since the start of this sitting's first unit."""
+        return time.monotonic() - self._began
+
     def sample(self) -> None:
         """Notes the counts for the rates; once a second or so."""
         now = time.monotonic()
@@ -89,7 +94,7 @@ class Progress:
             "causes": dict(self.causes), "in_flight": self.in_flight, "turns": self.turns,
             "prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens,
             "turns_per_second": round(turn_rate, 2), "tokens_per_second": round(token_rate, 1),
-            "seconds": round(time.monotonic() - self._began, 1),
+            "seconds": round(self.seconds, 1),
             "seconds_left": None if left is None else round(left), "notices": self.notices(),
             "updated": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }  # fmt: skip

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .ask import Speaker
+from .ask import Ask, Reply, Speaker
 from .episode import play
 from .episode_record import Outcome, TurnRecord
 from .journal import Journal
@@ -30,7 +30,7 @@ class Ending:
 
 
 class _Drained(Exception):
-    """Leaves a unit whose latest turn is kept, since the run is to stop."""
+    """Leaves a unit whose turns are all kept, since the run is to stop."""
 
 
 async def run_units(
@@ -51,10 +51,25 @@ async def run_units(
         return await run.finish(max_in_flight, show)
 
 
+class _Gate:
+    """A speaker that is asked only while `check` lets it."""
+
+    def __init__(self, speaker: Speaker, check: Callable[[], None]) -> None:
+        self._speaker, self._check = speaker, check
+
+    async def ask(self, ask: Ask) -> Reply:
+        self._check()
+        return await self._speaker.ask(ask)
+
+    async def close(self) -> None:
+        await self._speaker.close()
+
+
 class _Run:
     def __init__(self, journal: Journal, speakers: tuple[Speaker, Speaker], progress: Progress) -> None:
         outcomes = journal.outcomes()
-        self._journal, self._speakers, self._progress = journal, speakers, progress
+        self._journal, self._progress = journal, progress
+        self._speakers = (_Gate(speakers[0], self._check), _Gate(speakers[1], self._check))
         self._todo = iter([unit for unit in journal.units if unit.unit_id not in outcomes])
         self._ending: Ending | None = None
         self._stopped = asyncio.Event()
@@ -120,6 +135,10 @@ class _Run:
             if self._ending is not None:
                 return
 
+    def _check(self) -> None:
+        if self._ending is not None:
+            raise _Drained
+
     async def _play(self, unit: Unit) -> None:
         num_turns = 0
 
@@ -128,8 +147,6 @@ class _Run:
             await self._journal.keep(unit.unit_id, turn)
             num_turns += 1
             self._progress.turn(turn)
-            if self._ending is not None:
-                raise _Drained
 
         past = self._journal.turns(unit.unit_id)
         outcome = await play(unit, by_seat(self._speakers, unit.seat), past, keep)

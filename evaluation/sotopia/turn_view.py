@@ -19,7 +19,9 @@ def show_turns(console: Console, results: Sequence[dict[str, Any]]) -> None:
     for _, group in groupby(results, key=lambda result: (result["record_idx"], result["turn_idx"])):
         here = list(group)
         first = here[0]
-        title = f"record {first['record_idx']}, turn {first['turn_idx']}, {first['codename'] or first['environment_id']}"
+        title = (
+            f"record {first['record_idx']}, turn {first['turn_idx']}, {first['codename'] or first['environment_id']}"
+        )
         console.print(Text(title, style="bold"))
         if first["last_turn"] is not None:
             console.print(Text(f"  {first['last_turn']}"))
@@ -49,7 +51,10 @@ def said(name: str, action: dict[str, Any] | None) -> str:
 
 def spec_title(spec: dict[str, Any]) -> str:
     """What a spec does, in a few characters."""
-    signs = {"add": "+=", "set": "=", "scale": "*=", "min": ">=", "max": "<="}
-    edits = [f"{e['id']} {e['op']}" if e["op"] == "ablate" else f"{e['id']} {signs[e['op']]} {e['value']:g}"
-             for e in spec.get("features", [])]  # fmt: skip
+    edits = [f"{edit['id']} {_change(edit.get('op', 'add'), edit.get('value'))}" for edit in spec.get("features", [])]
     return ", ".join([*edits, *(f"{v['name']} {v['alpha']:g}" for v in spec.get("vectors", []))]) or "steered"
+
+
+def _change(op: str, value: float | None) -> str:
+    signs = {"add": "+=", "set": "=", "scale": "*=", "min": ">=", "max": "<="}
+    return op if value is None else f"{signs[op]} {value:g}"

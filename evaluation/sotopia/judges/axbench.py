@@ -23,8 +23,8 @@ SYSTEM = (
     f'grade, as JSON: {{"reasoning": "...", "score": N}}.'
 )
 CONCEPT = """\
-Is this concept in the text? 0: no. 1: it is there, but by the way or in an unnatural place. 2: the text is plainly about it, as \
-it should be. How well the text is written does not count.
+Is this concept in the text? 0: no. 1: it is there, but by the way or in an unnatural place. 2: the text is plainly about \
+it. How well the text is written does not count.
 
 Concept: {concept}
 

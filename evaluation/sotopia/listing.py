@@ -29,7 +29,7 @@ DataOption = Annotated[
 class Row(NamedTuple):
     """One line; what isn't known is "-"."""
 
-    index: int
+    number: int
     codename: str
     participants: str
     scores: str
@@ -108,7 +108,7 @@ def _lines(rows: Sequence[Row], width: int | None) -> list[str]:
         return []
     widths = [max(len(str(row[i])) for row in rows) for i in range(4)]
     lines = [
-        f"{row.index:>{widths[0]}}  {row.codename:<{widths[1]}}  {row.participants:<{widths[2]}}  "
+        f"{row.number:>{widths[0]}}  {row.codename:<{widths[1]}}  {row.participants:<{widths[2]}}  "
         f"{row.scores:<{widths[3]}}  goals: {row.goals}  first turn: {row.first_turn}"
         for row in rows
     ]

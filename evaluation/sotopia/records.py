@@ -18,7 +18,7 @@ from .record import OVERALL, Record, Rewards
 from .transcript import Message, turns_of, turns_of_text
 from .world import World
 
-_TURN_KEYS = ("index", "seat", "name", "action_type", "argument", "text", "cut", "finish_reason")
+_TURN_KEYS = ("index", "seat", "action_type", "argument", "text", "cut", "finish_reason")
 
 
 def read_records(path: str | Path) -> list[Record]:
@@ -132,14 +132,15 @@ def _of_published(body: dict[str, Any]) -> Record:
         "reasoning": _text(body.get("reasoning")),
     }
     if "turns" in body:
-        facts["turns"] = tuple(map(_own_turn, body["turns"]))
+        facts["turns"] = tuple(_own_turn(turn, names) for turn in body["turns"])
     elif not body.get("raw_messages"):
         facts["turns"] = tuple(turns_of_text(body["social_interactions"], names))
     return _record(_messages(body.get("raw_messages") or [], "raw_messages"), names, **facts)
 
 
-def _own_turn(body: dict[str, Any]) -> TurnRecord:
-    return TurnRecord(**{"text": "", **{key: body[key] for key in _TURN_KEYS if key in body}})
+def _own_turn(body: dict[str, Any], names: tuple[str, str]) -> TurnRecord:
+    known = {key: body[key] for key in _TURN_KEYS if key in body}
+    return TurnRecord(**{"text": "", **known, "name": names[body["seat"]]})
 
 
 _FORMATS: tuple[tuple[set[str], Callable[[dict[str, Any]], Record]], ...] = (

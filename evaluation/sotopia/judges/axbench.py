@@ -16,15 +16,15 @@ from .asking import AskingJudge, an_object, read_number, whole_number
 from .judge import Missing, lines, seats
 
 LOW, HIGH = 0, 2
-PARTS = ("axbench_concept", "axbench_instruct", "axbench_fluency")
+PARTS = ("concept", "instruct", "fluency")
 OVERALL = "axbench"
 SYSTEM = (
     f"You grade a text of a language model in one respect, from {LOW} to {HIGH}. Write one sentence of reasons, then the "
     f'grade, as JSON: {{"reasoning": "...", "score": N}}.'
 )
 CONCEPT = """\
-Is this concept in the text? 0: no. 1: it is there, but by the way or in an unnatural place. 2: the text is plainly and fittingly \
-about it. How well the text is written does not count.
+Is this concept in the text? 0: no. 1: it is there, but by the way or in an unnatural place. 2: the text is plainly about \
+it. How well the text is written does not count.
 
 Concept: {concept}
 
@@ -49,7 +49,7 @@ Text:
 
 class AxbenchJudge(AskingJudge):
     """Of each seat: three grades from 0 to 2, each asked on its own, and their harmonic mean, 0 where one is 0 (Wu et al.
-    2025, arXiv:2501.17148). What an agent was asked for is its scene with its own goal, as it was told.
+    2025, arXiv:2501.17148). What an agent was asked for is its scene with its own goal.
 
     One wrong answer makes all four missing; AxBench itself takes it for 0.
     """
@@ -89,7 +89,7 @@ class AxbenchJudge(AskingJudge):
 
 
 def instruction(record: EpisodeRecord, seat: int) -> str:
-    """What the text of `seat` answers to: the prompt's messages, or the scene as the agent knew it."""
+    """What the text of `seat` answers to: the prompt's messages, or the scene as far as the agent knew it."""
     unit = record.unit
     if unit.scene is not None:
         return background(unit.protocol, unit.scene, seat)

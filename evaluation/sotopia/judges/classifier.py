@@ -75,7 +75,9 @@ class ClassifierJudge(Judge):
         """Those of the config, or all that the model has, in its order."""
         known = [label for label, _ in sorted(self._model[1].config.label2id.items(), key=lambda entry: entry[1])]
         if unknown := [label for label in self.config.labels if label not in known]:
-            raise InputError(f"no label {unknown[0]!r}; the model has: {', '.join(known)}", f"judges.{self.name}.labels")
+            raise InputError(
+                f"no label {unknown[0]!r}; the model has: {', '.join(known)}", f"judges.{self.name}.labels"
+            )
         return list(self.config.labels) or known
 
     @cached_property

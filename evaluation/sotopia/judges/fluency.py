@@ -14,7 +14,7 @@ from ..prompts import agent_prompt
 from ..score_record import Score
 from .judge import Judge, Missing, seats
 
-METRIC = "fluency"
+METRIC = "mean_logprob"
 ARGUMENT = re.compile(r'"argument"\s*:\s*"((?:[^"\\]|\\.)*)')
 
 

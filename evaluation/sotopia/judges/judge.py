@@ -70,9 +70,7 @@ class Judge(ABC):
     def scores(self, record: EpisodeRecord, seat: int | None, values: Mapping[str, float]) -> list[Score]:
         return [self.score(record, seat, metric, value) for metric, value in values.items()]
 
-    def missing(
-        self, record: EpisodeRecord, seat: int | None, metrics: Sequence[str], why: Missing
-    ) -> list[Score]:
+    def missing(self, record: EpisodeRecord, seat: int | None, metrics: Sequence[str], why: Missing) -> list[Score]:
         """The same gap in every metric of one judgement, so that none of them has more units than another."""
         return [
             Score(

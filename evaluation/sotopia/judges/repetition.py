@@ -5,8 +5,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from tiller.evaluation.stats import distinct
 
 from ..episode_record import EpisodeRecord, TurnRecord
@@ -46,9 +44,9 @@ class RepetitionJudge(Judge):
     def _of_seat(self, record: EpisodeRecord, seat: int) -> list[Score]:
         own = [turn for turn in record.turns if turn.seat == seat]
         found = self.scores(record, seat, {"turns": len(own)})
-        shares = {"cut_share": np.mean([t.cut for t in own])} if own else {}
+        shares = {"cut_share": share([t.cut for t in own])} if own else {}
         if own and record.unit.scene is not None:
-            shares["valid_share"] = np.mean([is_action(t, record.unit.protocol.actions) for t in own])
+            shares["valid_share"] = share([is_action(t, record.unit.protocol.actions) for t in own])
         found += self.scores(record, seat, shares)
         try:
             return found + self.scores(record, seat, word_counts(record, seat))
@@ -63,7 +61,7 @@ def word_counts(record: EpisodeRecord, seat: int) -> dict[str, float]:
     shares = {f"distinct_{n}": distinct(joined, n) for n in (1, 2, 3)}  # type: ignore[arg-type]
     if any(share is None for share in shares.values()):
         raise Missing("no_text", f"{len(joined)} words")
-    repeated = {"repeated_lines": float(np.mean(repeats(record, seat)))}
+    repeated = {"repeated_lines": share(repeats(record, seat))}
     return {**shares, **repeated, "words_per_line": len(joined) / len(own)}  # type: ignore[dict-item]
 
 
@@ -93,6 +91,10 @@ def is_action(turn: TurnRecord, allowed: Sequence[str]) -> bool:
         and found["action_type"] in allowed
         and isinstance(found["argument"], str)
     )
+
+
+def share(flags: Sequence[bool]) -> float:
+    return sum(flags) / len(flags)
 
 
 def words(text: str) -> list[str]:

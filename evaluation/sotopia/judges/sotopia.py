@@ -35,7 +35,7 @@ sentences about what happened here, then give a whole number.
 Answer with one JSON object with the keys {keys}. The value of each is an object with the keys {dimensions}; each of \
 these is {{"reasoning": "...", "score": N}}."""
 NAMESAKES = (
-    "\nThey have the same name, so here {first} is the one whose background and goal stand first, {second} is the other one."
+    "\nBoth have this name: here {first} is the one whose background and goal stand first, {second} is the other one."
 )
 
 

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from .planner import make_plan
 from .receipt import Receipt, UnsteeredError
 from .spec import SteeringSpec, parse_spec
 from .steering import ID_KEY, ONLY_COMPLETION, SPEC_KEY
+from .stepping import Stepping
 
 Steering = SteeringSpec | dict[str, Any] | str | None
 
@@ -87,7 +89,7 @@ class SteeredLLM:
         """
         many = _is_many(prompts)
         params = self._params(sampling_params, steering, len(prompts) if many else 1)
-        return self._with_receipts(self.llm.generate(prompts, params if many else params[0], **kwargs), params)
+        return self.with_receipts(self.llm.generate(prompts, params if many else params[0], **kwargs), params)
 
     def chat(
         self,
@@ -100,10 +102,15 @@ class SteeredLLM:
         """vLLM's `chat`, steered as in `generate`."""
         many = bool(messages) and not isinstance(messages[0], dict)
         params = self._params(sampling_params, steering, len(messages) if many else 1)
-        return self._with_receipts(self.llm.chat(messages, params if many else params[0], **kwargs), params)
+        return self.with_receipts(self.llm.chat(messages, params if many else params[0], **kwargs), params)
 
     def beam_search(self, *_: Any, **__: Any) -> None:
         raise UnsupportedError("beam search drops per-request steering in vLLM; sample with n > 1 instead")
+
+    @cached_property
+    def stepping(self) -> Stepping:
+        """This engine inside an event loop: requests that are awaited one by one and still share one batch."""
+        return Stepping(self)
 
     def get_tokenizer(self) -> Any:
         return self.llm.get_tokenizer()
@@ -118,9 +125,10 @@ class SteeredLLM:
         specs: list[Any] = list(steering) if isinstance(steering, list | tuple) else [steering] * num
         if len(params) != num or len(specs) != num:
             raise SpecError(f"{len(params)} sampling params and {len(specs)} steering specs given for {num} prompts")
-        return [self._one(p, spec) for p, spec in zip(params, specs, strict=True)]
+        return [self.steered_params(p, spec) for p, spec in zip(params, specs, strict=True)]
 
-    def _one(self, params: Any, steering: Steering) -> Any:
+    def steered_params(self, params: Any, steering: Steering) -> Any:
+        """A copy of SamplingParams that carries `steering` and an id of its own to claim the receipt by."""
         params = params.clone()
         given = steering if steering is not None else (params.extra_args or {}).get(SPEC_KEY)
         if given is None:
@@ -134,7 +142,8 @@ class SteeredLLM:
             params.skip_reading_prefix_cache = True
         return params
 
-    def _with_receipts(self, outputs: list[Any], params: list[Any]) -> list[Any]:
+    def with_receipts(self, outputs: list[Any], params: list[Any]) -> list[Any]:
+        """Finished outputs of requests with `steered_params`, each with its `.steering`; a receipt is given out once."""
         asked: list[tuple[str, int, int]] = []
         owners: list[Any] = []
         for output, own in zip(outputs, params, strict=True):
@@ -150,6 +159,12 @@ class SteeredLLM:
             completion.steering = receipt
             output.steering = output.steering or receipt
         return outputs
+
+    def drop_receipts(self, params: list[Any]) -> None:
+        """Lets the workers forget requests that were aborted."""
+        names = [own.extra_args[ID_KEY] for own in params if _is_steered(own)]
+        if names:
+            self.llm.collective_rpc("tiller_drop", args=(names,))
 
     def _claim(self, asked: list[tuple[str, int, int]]) -> list[Receipt]:
         if not asked:

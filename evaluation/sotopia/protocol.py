@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Protocol(BaseModel):
@@ -32,3 +32,11 @@ class Protocol(BaseModel):
     max_tokens: Annotated[int, Field(ge=16)] = 512
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _always_a_choice(self) -> "Protocol":
+        if len(set(self.actions)) != len(self.actions):
+            raise ValueError(f"actions names one twice: {', '.join(self.actions)}")
+        if not set(self.actions) - ({"leave"} if self.leave_from_turn > 1 else set()):
+            raise ValueError("actions must leave something to do in every turn")
+        return self

@@ -1,0 +1,81 @@
+"""Many requests, each awaited by itself, in one continuous batch of an engine in this process. No threads."""
+
+import asyncio
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .llm import SteeredLLM, Steering
+
+
+class StoppedError(RuntimeError):
+    """The engine failed in the middle of its work; it answers nothing any more."""
+
+
+class Stepping:
+    """Runs the engine of a SteeredLLM inside the event loop while somebody waits for it.
+
+    Between two steps the loop gets its turn, so that a request joins the batch as soon as it is made. Requests enter in
+    the order in which they are made. While some wait, nothing else may run this engine.
+    """
+
+    def __init__(self, llm: "SteeredLLM") -> None:
+        self.llm = llm
+        self.engine = llm.llm.llm_engine
+        self.ids = (f"stepping-{number}" for number in count())
+        self.waiting: dict[str, tuple[asyncio.Future[Any], Any]] = {}  # request id -> its future and its params
+        self.task: asyncio.Task[None] | None = None
+        self.error: Exception | None = None
+
+    async def answer(self, prompt: Any, params: Any, steering: "Steering" = None) -> Any:
+        """vLLM's RequestOutput of one prompt, with `.steering` as of SteeredLLM.generate.
+
+        Who is cancelled takes its request out of the engine. Raises SpecError for a wrong spec, ValueError where vLLM
+        refuses the request (a prompt too long, say), StoppedError once the engine has failed.
+        """
+        if self.error is not None:
+            raise self._stopped()
+        own = self.llm.steered_params(params, steering)
+        request_id = next(self.ids)
+        self.engine.add_request(request_id, prompt, own)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.waiting[request_id] = (future, own)
+        if self.task is None:
+            self.task = asyncio.create_task(self._run())
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._abort(request_id)
+            raise
+
+    def _abort(self, request_id: str) -> None:
+        found = self.waiting.pop(request_id, None)
+        if found is not None and self.error is None:
+            self.engine.abort_request([request_id])
+            self.llm.drop_receipts([found[1]])
+
+    async def _run(self) -> None:
+        try:
+            while self.waiting:
+                await asyncio.sleep(0)  # whoever got an answer asks on before the next step
+                self._step()
+        except Exception as error:
+            self.error = error
+            for future, _ in self.waiting.values():
+                if not future.done():
+                    future.set_exception(self._stopped())
+            self.waiting.clear()
+        finally:
+            self.task = None
+
+    def _step(self) -> None:
+        done = [output for output in self.engine.step() if output.finished and output.request_id in self.waiting]
+        for output in self.llm.with_receipts(done, [self.waiting[output.request_id][1] for output in done]):
+            future, _ = self.waiting.pop(output.request_id)
+            if not future.done():
+                future.set_result(output)
+
+    def _stopped(self) -> StoppedError:
+        stopped = StoppedError(f"the engine has failed: {self.error!r}")
+        stopped.__cause__ = self.error
+        return stopped

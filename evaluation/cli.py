@@ -11,18 +11,19 @@ from rich.console import Console
 from tiller.bench.cli import app as bench_app
 from tiller.engine.config import load_config
 from tiller.engine.errors import TillerError
-from tiller.engine.planner import make_plan
 from tiller.engine.server.settings import KEY_VARIABLE
 
 from .boot import boot, set_defaults
 from .features_cli import app as features_app
 from .inputs import InputError, Messages, read_prompts
 from .options import ConfigOption, Op, SAEOption, SeedOption, Unit
+from .sotopia.cli import app as sotopia_app
 from .spec_options import spec_of
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
 app.add_typer(bench_app, name="bench")
 app.add_typer(features_app, name="features")
+app.add_typer(sotopia_app, name="sotopia")
 console = Console()
 
 
@@ -85,6 +86,8 @@ def generate(
     output_file: Annotated[Path | None, typer.Option(help="Write the answers as JSON too.", dir_okay=False)] = None,
 ) -> None:
     """Answer prompts with and without steering, side by side, in one batch."""
+    from tiller.engine.planner import make_plan
+
     from .generate import generate_pairs, record_of
     from .generate_view import show_pairs
 

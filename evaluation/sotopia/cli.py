@@ -1,0 +1,17 @@
+"""`tiller sotopia`: social episodes between two agents, steered and not; each command is in its owner's file."""
+
+import typer
+
+from .listing import list_scenes
+from .run_cli import run
+
+app = typer.Typer(no_args_is_help=True, help="Social episodes between two agents, steered and not.")
+
+
+@app.callback()
+def root() -> None:
+    """Social episodes between two agents, steered and not."""
+
+
+app.command("list")(list_scenes)
+app.command()(run)

@@ -1,4 +1,4 @@
-"""The workloads that all benchmarks share, and the arms of the throughput benchmark: an engine and the steering of its requests."""
+"""The workloads that all benchmarks share, and the arms of the throughput benchmark: an engine and what is asked of it."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple

@@ -61,7 +61,7 @@ def engine_arguments(config: Config, batches: list[int], lengths: Lengths, eager
         raise TillerError(f"{longest} tokens in a request, but the engine's max_model_len is {limit}", "--max-tokens")
     needed = max(blocks(max(batches), sum(lengths)), blocks(shared, SHARED_LEN + OWN_LEN + lengths.answer))
     itemsize = dtype_of(config, model).itemsize
-    arguments = {"enforce_eager": eager, "max_num_seqs": max(batches), "enable_prefix_caching": True}
+    arguments: dict[str, Any] = {"enforce_eager": eager, "max_num_seqs": max(batches), "enable_prefix_caching": True}
     arguments["kv_cache_memory_bytes"] = kv_bytes(model, needed + 64 * BLOCK, itemsize)
     if torch.cuda.is_available():
         arguments["gpu_memory_utilization"] = 0.3  # three engines live side by side

@@ -26,7 +26,8 @@ class Table(NamedTuple):
 
     def show(self, console: Console) -> None:
         wide = Console(width=max(console.width, LEAST_WIDTH), file=console.file)
-        table = RichTable(title=self.title, box=SIMPLE_HEAD, title_justify="left")
+        wide.print(f"\n{self.title}", style="bold", highlight=False, markup=False, soft_wrap=True)
+        table = RichTable(box=SIMPLE_HEAD)
         for index, name in enumerate(self.header):
             words = self._words(index)
             table.add_column(name, justify="left" if words else "right", no_wrap=index not in self.prose)

@@ -70,7 +70,7 @@ def measure(console: Console, settings: Settings, only: str | None, fresh: bool,
     file = out / record.machine.name / f"{settings.stem}.json"
     record = record if fresh else record.go_on_from(file)
     with ExitStack() as stack:
-        engines = {}
+        engines: dict[str, Child] = {}
         for kind in sorted({arm.engine for arm in arms}):  # one after the other: what each sees of free memory is true
             with console.status(f"starting {kind}"):
                 engines[kind] = stack.enter_context(engine_child(kind, name, engine))

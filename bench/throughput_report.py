@@ -76,6 +76,22 @@ def show(record: Record, console: Console) -> None:
     console.print(f"active features a token: {active}{shared}", highlight=False)
 
 
+def overview(records: Sequence[Record]) -> Table:
+    """Shares of unsteered vLLM, an arm a row and a result a column."""
+    columns = [(record, batch) for record in records for batch in record.batches]
+    names = {arm.id: arm.name for record in records for arm in record.arms if arm.id != arm.against}
+    rows = [[name, *(_middle(record, arm, batch) for record, batch in columns)] for arm, name in names.items()]
+    header = ["arm", *(f"{title(record)}, {batch} at once" for record, batch in columns)]
+    return Table("Medians of the shares of vLLM without plugin, asked the same", header, rows)
+
+
+def _middle(record: Record, arm: str, batch: int) -> str:
+    if arm not in {entry.id for entry in record.arms}:
+        return ""
+    ratio = record.shares(arm, "shared-plain" if arm.startswith("shared") else PLAIN, batch)
+    return f"{statistics.median(ratio):.3f}" if ratio else ""
+
+
 def draw(records: Sequence[Record]) -> Figure:
     """A column for each batch size of each record: shares of vLLM's tokens a second above, distinct specs below."""
     columns = [(record, batch) for record in records for batch in record.batches]
@@ -84,7 +100,7 @@ def draw(records: Sequence[Record]) -> Figure:
     has_curve = any(len(_curve(record, batch)) > 1 for record, batch in columns)
     heights = [len(arms) + 1.5, *([len(shared) + 1.5] if shared else []), *([7.0] if has_curve else [])]
     with style():
-        figure = Figure(figsize=(2.6 + 3.1 * len(columns), 0.9 + 0.27 * sum(heights)), layout="constrained")
+        figure = Figure(figsize=(2.9 + 3.6 * len(columns), 0.9 + 0.27 * sum(heights)), layout="constrained")
         panels = figure.subplots(len(heights), len(columns), squeeze=False, height_ratios=heights, sharey="row")
         for place, (record, batch) in enumerate(columns):
             own = panels[:, place]
@@ -136,7 +152,6 @@ def _distinct(panel: Axes, record: Record, batch: int) -> None:
     """Throughput against the number of distinct specs in the batch."""
     panel.set_ylabel("share of vLLM's tokens/s")
     panel.set_xlabel("distinct specs in the batch")
-    panel.set_ylim(0, 1.25)
     panel.axhline(1.0, color=INK, linewidth=0.8, linestyle="--")
     curve = _curve(record, batch)
     if not curve:
@@ -149,6 +164,7 @@ def _distinct(panel: Axes, record: Record, batch: int) -> None:
     middle = [statistics.median(ratio) for _, ratio in curve]
     panel.fill_between(numbers, [min(r) for _, r in curve], [max(r) for _, r in curve], color=COLOURS[0], alpha=0.15)
     panel.plot(numbers, middle, color=COLOURS[0], marker="o", markersize=3.5, linewidth=1.6)
+    panel.set_ylim(0, max(1.25, 1.05 * max(max(ratio) for _, ratio in curve)))
 
 
 def save_plot(records: Sequence[Record], file: Path) -> None:

@@ -12,22 +12,23 @@ Call = Callable[[], Any]
 Read = Callable[[Any], dict[str, Any]]  # of what the call returned: at least `tokens`
 Prepare = Callable[[Order], tuple[Call, Read]]
 
+EVERYTHING = ("unsteered", "add", "mixed", "distinct")
+
 
 class Rival(NamedTuple):
-    """`workloads` are those it can express; `packages` what its environment holds, by device, after `python` where it needs one.
-
-    Each of `setup` is a command that follows, with {python} for the environment's interpreter and {site} for its packages.
-    """
+    """One way to steer. Its environment gets the `sources`, then the `packages`, then what `setup` does."""
 
     id: str
     title: str
     how: str
     limits: str
-    workloads: tuple[str, ...]
-    packages: dict[str, tuple[str, ...]]
-    python: str | None = None
-    setup: tuple[tuple[str, ...], ...] = ()
-    options: tuple[str, ...] = ("",)  # one engine for each, given to the adapter as job["option"]
+    workloads: tuple[str, ...]  # of EVERYTHING, those that it can express
+    packages: dict[str, tuple[str, ...]]  # by device: arguments of one `pip install`
+    sources: dict[str, tuple[str, str]] = {}  # folder: git repository and commit
+    setup: tuple[
+        tuple[str, ...], ...
+    ] = ()  # commands; {python} is the environment's, {site} its packages, {root} its folder
+    options: tuple[str, ...] = ("",)  # an engine for each, which the adapter finds as job["option"]
 
 
 def answer(load: Callable[[dict[str, Any]], tuple[dict[str, Any], Prepare]]) -> None:
@@ -60,6 +61,6 @@ def of_vllm(outputs: list[Any]) -> dict[str, Any]:
     }
 
 
-def token_prompts(order: Order) -> list[dict[str, list[int]]]:
+def token_prompts(order: Order) -> list[Any]:
     """The prompts as vLLM takes them."""
     return [{"prompt_token_ids": prompt} for prompt in order["prompts"]]

@@ -7,30 +7,22 @@ It runs in our own environment; encoder and decoder are plain torch on the weigh
 from pathlib import Path
 from typing import Any
 
-from .protocol import Order, Prepare, Rival, answer
-
-RIVAL = Rival(
-    id="toolkit",
-    title="Hugging Face + hook",
-    how="transformers' generate, a forward hook with the SAE's full passes; all requests of a batch under one edit",
-    limits="a batch waits for its longest answer; one edit for all",
-    workloads=("add",),
-    packages={},
-    options=("one by one", "one batch"),
-)
+from .protocol import Order, Prepare, answer
 
 
 def load(job: dict[str, Any]) -> tuple[dict[str, Any], Prepare]:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from tiller.bench.prompts import text_config
     from tiller.engine import load_config
     from tiller.engine.sae_loader import load_sae
-    from tiller.engine.server.launch import use_few_threads
+    from tiller.engine.server.launch import SMALL_D_MODEL
     from tiller.kernels.reference import decode, encode
 
     config = load_config(job["config"])
-    use_few_threads(config)
+    if text_config(config).hidden_size <= SMALL_D_MODEL:
+        torch.set_num_threads(1)  # matrices too small to split: the second thread makes it slower
     entry = config.saes["default"]
     loaded = load_sae(config.resolve(entry.path), entry.subfolder, entry.layer, entry.activation)
     layer = entry.layer if entry.layer is not None else loaded.layer
@@ -38,7 +30,7 @@ def load(job: dict[str, Any]) -> tuple[dict[str, Any], Prepare]:
     path = Path(config.resolve(config.model))
     dtype = getattr(torch, config.engine["dtype"]) if "dtype" in config.engine else "auto"
     if any(path.glob("*.safetensors")):
-        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device)
+        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, device_map=device)
     else:  # a shape: weights of transformers' own initialisation
         facts = AutoConfig.from_pretrained(path)
         with torch.device(device):

@@ -30,7 +30,7 @@ def add(i: int) -> Spec:
 WORKLOADS: dict[str, SpecOf] = {
     "unsteered": unsteered,
     "add": add,
-    "add-16": lambda i: {"features": [{"id": k, "value": 0.1} for k in range(16)]},
+    "add16": lambda i: {"features": [{"id": k, "value": 0.1} for k in range(16)]},
     "edit": lambda i: {"features": [{"id": 7, "op": "set", "value": 1.0}]},
     "when": lambda i: {"features": [{"id": 7, "value": 0.5, "when": {"feature": 9, "above": 0.1}}]},
     "replace": lambda i: {"features": [{"id": 7, "value": 0.5}], "error_term": False},
@@ -71,12 +71,12 @@ ARMS = [
     Arm(PLAIN, "vLLM without plugin", "plain"),
     Arm("idle", "plugin idle", cpu=0.98, gpu=0.995),
     Arm("add", "add of one feature", workload="add", cpu=0.95, gpu=0.995),
-    Arm("add-16", "add of 16 features", workload="add-16"),
+    Arm("add16", "add of 16 features", workload="add16"),
     Arm("edit", "named-feature edit", workload="edit", gpu=0.99),
     Arm("when", "add when another is active", workload="when"),
     Arm("replace", "replacement", workload="replace", cpu=0.80, gpu=0.90),
     Arm("read", "read-out of the top 8", workload="read"),
-    Arm("mixed", "every second request steered", workload="mixed"),
+    Arm("mixed", "every second request steered", workload="mixed", least=2),
     *(
         Arm(f"distinct-{num}", f"{num} distinct spec{'s' * (num > 1)}", workload=f"distinct-{num}",
             against=PLAIN if num == 1 else "distinct-1", cpu=0.95, gpu=0.99 if num > 1 else 0.995, least=num)
@@ -93,17 +93,17 @@ ARMS = [
 
 
 def chosen(only: str | None) -> list[Arm]:
-    """The arms whose ids begin with one of the comma-separated words, and those that they are held against.
+    """The arms, or families of arms (distinct, shared, toolkit), of these words, and what those are held against.
 
     Raises TillerError where a word fits none.
     """
     if only is None:
         return ARMS
-    words = [word.strip() for word in only.split(",")]
-    for word in words:
-        if not any(arm.id.startswith(word) for arm in ARMS):
-            raise TillerError(f"no arm begins with {word!r}; there are {', '.join(arm.id for arm in ARMS)}", "--arms")
-    wanted = {arm.id for arm in ARMS if any(arm.id.startswith(word) for word in words)}
+    wanted = {PLAIN}
+    for word in (part.strip() for part in only.split(",")):
+        found = {arm.id for arm in ARMS if word in (arm.id, arm.id.split("-")[0])}
+        if not found:
+            raise TillerError(f"no arm {word!r}; there are {', '.join(arm.id for arm in ARMS)}", "--arms")
+        wanted |= found
     wanted |= {arm.against for arm in ARMS if arm.id in wanted}
-    wanted |= {PLAIN}
     return [arm for arm in ARMS if arm.id in wanted]

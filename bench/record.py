@@ -101,7 +101,9 @@ class Record(_Strict):
     def go_on_from(self, file: Path) -> Self:
         """With the samples in `file` where the same code took them on this machine in the same way."""
         if file.exists() and (earlier := type(self).read(file)).origin == self.origin:
-            return self.model_copy(update={"samples": earlier.samples, "failures": earlier.failures})
+            return self.model_copy(
+                update={"samples": earlier.samples, "failures": earlier.failures, "facts": earlier.facts}
+            )
         return self
 
     @property

@@ -69,13 +69,14 @@ def measure(console: Console, settings: Settings, only: str | None, fresh: bool,
     record.arms = [arm.entry(record.machine.gpu is not None) for arm in arms]
     file = out / record.machine.name / f"{settings.stem}.json"
     record = record if fresh else record.go_on_from(file)
-    with ExitStack() as stack:
-        engines: dict[str, Child] = {}
-        for kind in sorted({arm.engine for arm in arms}):  # one after the other: what each sees of free memory is true
-            with console.status(f"starting {kind}"):
-                engines[kind] = stack.enter_context(engine_child(kind, name, engine))
-            record.facts[kind] = engines[kind].facts
-        fill(Run(settings, arms, engines, model.vocab_size, record, file), console)
+    run = Run(settings, arms, {}, model.vocab_size, record, file)
+    if any(lacks(run, batch, 0) for batch in settings.batches):
+        with ExitStack() as stack:
+            for kind in sorted({arm.engine for arm in arms}):  # in turn: what each sees of free memory is true
+                with console.status(f"starting {kind}"):
+                    run.engines[kind] = stack.enter_context(engine_child(kind, name, engine))
+                record.facts[kind] = run.engines[kind].facts
+            fill(run, console)
     show(record, console)
     save_plot([record], file.with_suffix(".png"))
     console.print(f"written: {file} and .png", highlight=False, soft_wrap=True)
@@ -88,22 +89,25 @@ def fill(run: Run, console: Console) -> None:
         todo = [(batch, number) for batch in run.settings.batches for number in range(run.settings.rounds + 1)]
         task = progress.add_task("rounds (the first warms up)", total=len(todo))
         for batch, number in todo:
-            arms = [arm for arm in run.arms if arm.least <= batch]
-            if _lacks(run, arms, batch, number):
-                one_round(run, arms[number % len(arms) :] + arms[: number % len(arms)], batch, number)
+            if lacks(run, batch, number):
+                one_round(run, batch, number)
                 run.record.write(run.file)
             progress.advance(task)
 
 
-def _lacks(run: Run, arms: list[Arm], batch: int, number: int) -> bool:
+def lacks(run: Run, batch: int, number: int) -> bool:
     """Whether a round has to be run; the warm-up, where one of those after it has."""
     numbers = [number] if number else range(1, run.settings.rounds + 1)
-    return any(each not in run.record.of(arms[0].id, batch) for each in numbers)
+    return any(each not in run.record.of(run.arms[0].id, batch) for each in numbers)
 
 
-def one_round(run: Run, arms: list[Arm], batch: int, number: int) -> None:
-    """Every arm once; a rival that fails is noted, and left out from then on. Round 0 warms up."""
-    for arm in arms:
+def one_round(run: Run, batch: int, number: int) -> None:
+    """Every arm once, beginning with another one each time; Hugging Face, where it fails, is noted and left out from then on.
+
+    Round 0 warms up.
+    """
+    arms = [arm for arm in run.arms if arm.least <= batch]
+    for arm in arms[number % len(arms) :] + arms[: number % len(arms)]:
         if arm.id in run.record.failed(batch):
             continue
         try:

@@ -12,6 +12,7 @@ from .protocol import Rival
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = "tiller_bench_rivals"  # under which the environment imports this folder, and nothing else of ours
+CUDA_ONLY = ("torchvision", "torchaudio", "torchcodec")  # builds that break transformers beside a torch without CUDA
 UNSET = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "VLLM_ENABLE_V1_MULTIPROCESSING", "TILLER_DISABLE")
 
 
@@ -53,6 +54,8 @@ class Environment:
         own += [[sys.executable, "-m", "venv", str(self.folder / "venv")]]
         pip = [str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         own += [[*pip, *self.rival.packages[device]]]
+        if device == "cpu":
+            own += [[*pip[:3], "uninstall", "--quiet", "--yes", *CUDA_ONLY]]
         return own + [[self._filled(word) for word in step] for step in self.rival.setup]
 
     def command(self, module: str, job: str) -> list[str]:

@@ -17,7 +17,7 @@ from .tables import Table, rate, spread
 
 TITLES = {"unsteered": "nobody steered", "add": "one vector for all", "mixed": "every second request",
           "distinct": "a vector for each"}  # fmt: skip
-CANT = "can't express it"
+CANT, NOT_RUN = "can't express it", "did not run"
 
 
 def engines(record: Record) -> dict[str, str]:
@@ -32,8 +32,9 @@ def share(record: Record, arm: str, engine: str, batch: int) -> list[float]:
 
 def rival_tables(record: Record) -> list[Table]:
     """The shares, what each rival is, and the published numbers."""
-    return [table for batch in record.batches or [record.settings["batch"]] for table in (
-        _shares(record, batch), _answers(record, batch))] + [_about(record), published()]  # fmt: skip
+    batch = record.settings["batch"]
+    own = [_shares(record, batch), _failures(record, batch), _answers(record, batch), _about(record)]
+    return [table for table in own if table.rows] + [published()]
 
 
 def _shares(record: Record, batch: int) -> Table:
@@ -51,21 +52,27 @@ def _shares(record: Record, batch: int) -> Table:
         f"{own['answer']} tokens, {record.settings['rounds']} rounds; shares of unsteered compiled vLLM"
     )
     header = ["engine", "vLLM, tokens/s", *(TITLES[workload] for workload in EVERYTHING)]
-    return Table(title, header, rows, frozenset(range(2, 6)))
+    return Table(title, header, rows, frozenset())
 
 
 def _cell(record: Record, engine: str, workload: str, batch: int) -> str:
     arm = f"{engine}:{workload}"
     if arm not in {entry.id for entry in record.arms}:
         return CANT
-    if error := record.failed(batch).get(arm):
-        return f"not run: {error}" if workload == "unsteered" or not _failed_alike(record, engine, batch) else "not run"
+    if arm in record.failed(batch):
+        return NOT_RUN
     return _summary(share(record, arm, engine, batch))
 
 
-def _failed_alike(record: Record, engine: str, batch: int) -> bool:
-    own = {error for arm, error in record.failed(batch).items() if arm.rsplit(":", 1)[0] == engine}
-    return len(own) == 1
+def _failures(record: Record, batch: int) -> Table:
+    """Errors, one row for all workloads of an engine that failed alike."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for arm, error in record.failed(batch).items():
+        engine, workload = arm.rsplit(":", 1)
+        found.setdefault((engine, error), []).append(TITLES[workload])
+    names = engines(record)
+    rows = [[names[engine], ", ".join(own), error] for (engine, error), own in found.items()]
+    return Table("What did not run, and why", ["engine", "workloads", "error"], rows, frozenset({1, 2}))
 
 
 def _summary(ratio: list[float]) -> str:
@@ -112,7 +119,7 @@ def show_rivals(record: Record, console: Console) -> None:
 def draw_rivals(records: Sequence[Record]) -> Figure:
     """A row for each engine, a column for each workload: its share of vLLM's tokens a second, and Tiller's beside it."""
     record = records[0]
-    batch = (record.batches or [record.settings["batch"]])[0]
+    batch = record.settings["batch"]
     names = engines(record)
     with style():
         figure = Figure(figsize=(2.8 + 2.3 * len(EVERYTHING), 1.6 + 0.62 * len(names)), layout="constrained")
@@ -130,18 +137,29 @@ def draw_rivals(records: Sequence[Record]) -> Figure:
                         panel.plot([min(ratio), max(ratio)], [place + shift] * 2, color=INK, linewidth=1.2)
                     elif ":tiller:" not in arm:
                         known = arm in {entry.id for entry in record.arms}
-                        why = "did not run" if known else CANT
-                        panel.text(0.03, place + shift, why, va="center", fontsize=7.5, color="#5b6875")
+                        why = NOT_RUN if known else CANT
+                        panel.text(
+                            0.03,
+                            place + shift,
+                            why,
+                            va="center",
+                            fontsize=7.5,
+                            color="#5b6875",
+                            backgroundcolor="white",
+                        )
             panel.axvline(1.0, color=INK, linewidth=0.8, linestyle="--")
             panel.set_axisbelow(True)
             panel.set_xlim(0, max(1.25, panel.get_xlim()[1]))
             panel.set_title(TITLES[workload])
+            panel.set_xlabel("share of vLLM's tokens/s")
         panels[0].set_yticks(range(len(names)), list(names.values()))
         panels[0].set_ylim(len(names) - 0.45, -0.55)
         handles = [panels[0].barh(-9, 1, color=colour) for colour in (COLOURS[1], COLOURS[0])]
         figure.legend(handles, ["the rival", "Tiller in the same rounds"], loc="outside lower center", ncols=2)
-        figure.supxlabel("share of unsteered compiled vLLM's tokens/s (median, range over rounds)", fontsize=9)
-        figure.suptitle(f"{record.settings['model']}, {batch} at once, {record.machine.gpu or record.machine.cpu}")
+        figure.suptitle(
+            f"{record.settings['model']}, {batch} at once, {record.machine.gpu or record.machine.cpu}: "
+            "shares of unsteered compiled vLLM, median and range over rounds"
+        )
     return figure
 
 

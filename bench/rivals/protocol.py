@@ -24,7 +24,7 @@ class Rival(NamedTuple):
     limits: str
     workloads: tuple[str, ...]  # of EVERYTHING, those that it can express
     packages: dict[str, tuple[str, ...]]  # by device: arguments of one `pip install`
-    sources: dict[str, tuple[str, str]] = {}  # folder: git repository and commit
+    sources: dict[str, tuple[str, str, str]] = {}  # folder: git repository, commit, and the path in it that is needed
     setup: tuple[
         tuple[str, ...], ...
     ] = ()  # commands; {python} is the environment's, {site} its packages, {root} its folder

@@ -58,7 +58,7 @@ def test_an_environment_that_cant_be_made_says_what_failed(tmp_path):
 
 
 def test_a_source_that_cant_be_had_fails_before_anything_is_installed(tmp_path):
-    rival = LOCAL._replace(sources={"source": (str(tmp_path / "nowhere"), "main")})
+    rival = LOCAL._replace(sources={"source": (str(tmp_path / "nowhere"), "main", ".")})
     own = Environment(rival, tmp_path / "local")
     with pytest.raises(SetupError, match="git clone.*: fatal: repository .* does not exist"):
         own.make("cpu", 60)

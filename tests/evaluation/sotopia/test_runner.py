@@ -56,7 +56,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-class Cut(Scripted):
+class Cut(SeededSpeaker):
     """Ends the process's run after so many answers, as an error that nobody expected would."""
 
     def __init__(self, after: int) -> None:
@@ -69,7 +69,7 @@ class Cut(Scripted):
         return await super().ask(ask)
 
 
-class Signalled(Scripted):
+class Signalled(SeededSpeaker):
     """Sends this process a signal with its answer number `after`."""
 
     def __init__(self, after: int, number: signal.Signals) -> None:
@@ -131,7 +131,7 @@ def test_a_signal_keeps_the_turns_under_way_and_stops(whole: Path, tmp_path: Pat
 
 
 def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
-    class Hanging(Scripted):
+    class Hanging(SeededSpeaker):
         async def ask(self, ask: Ask) -> Reply:
             self.asked.append(ask.seed)
             if len(self.asked) == 4:
@@ -180,7 +180,7 @@ def test_a_run_in_which_all_fails_stops_early(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [EndpointError("gone", "endpoint x"), TillerError("no such feature", "steering")])
 def test_what_every_ask_would_meet_ends_the_run_after_the_turns_under_way(tmp_path: Path, error: TillerError) -> None:
-    class Failing(Scripted):
+    class Failing(SeededSpeaker):
         async def ask(self, ask: Ask) -> Reply:
             if len(self.asked) == 30:
                 raise error
@@ -286,7 +286,7 @@ def test_a_models_identity_follows_its_files_and_not_its_place(tmp_path: Path) -
 def test_a_refusal_is_one_episodes_failure(tmp_path: Path) -> None:
     """An ask that the endpoint refuses is final for its episode, whatever else goes on."""
 
-    class Refusing(Scripted):
+    class Refusing(SeededSpeaker):
         async def ask(self, ask: Ask) -> Reply:
             if ask.seed == UNITS[0].turn_seed(0):
                 raise AskError("refused", "too long")

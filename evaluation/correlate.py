@@ -39,7 +39,7 @@ class Correlate:
     feature: int
     score: str
     r: float
-    r_low: float  # 95%, Fisher's z with an error over scenarios
+    r_low: float  # 95%, leaving out one scenario at a time
     r_high: float
     p: float
     q: float

@@ -55,10 +55,10 @@ def write_correlates(
             Section(
                 title="Method",
                 text=(
-                    "Activations are read by the engine on each utterance alone, the first token left out, and pooled over all "
-                    "that an agent said in an episode. r is Pearson's, rho Spearman's; intervals and p-values come from "
-                    "Fisher's z with an error summed over scenarios, Student's t with scenarios - 1 degrees of freedom. q is "
-                    "Benjamini and Hochberg's, over the features of one score."
+                    "Activations are read by the engine on each utterance alone, the first token left out, and pooled over "
+                    "all that an agent said in an episode. r is Pearson's, rho Spearman's; intervals and p-values come from "
+                    "Fisher's z with an error from leaving out one scenario at a time, Student's t with scenarios - 1 "
+                    "degrees of freedom. q is Benjamini and Hochberg's, over the features of one score."
                 ),
             ),
         ],

@@ -9,6 +9,8 @@ from scipy.stats import rankdata, t
 from .bootstrap import CONFIDENCE, cluster_totals
 from .multiple_tests import benjamini_hochberg
 
+TINY = 1e-12
+
 
 @dataclass(frozen=True, kw_only=True)
 class Correlations:

@@ -1,0 +1,69 @@
+"""What is known of a metric by its name: how it is written, its range, and what it stands for in a comparison."""
+
+from typing import Literal, NamedTuple
+
+Kind = Literal["behaviour", "fluency", "social", "form"]
+
+
+class Metric(NamedTuple):
+    """low, high: the range that its judge allows, None where there is no bound."""
+
+    name: str
+    label: str
+    kind: Kind
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+
+    @property
+    def axis(self) -> str:
+        """Label of an axis: what, in what."""
+        ends = f"{self.low:g} to {self.high:g}" if self.low is not None and self.high is not None else ""
+        return f"{self.label}, {self.unit or ends}" if self.unit or ends else self.label
+
+    def scaled(self, value: float) -> float:
+        """On 0 to 1, for products and harmonic means; see `is_scalable`."""
+        assert self.low is not None and self.high is not None
+        return (value - self.low) / (self.high - self.low)
+
+    @property
+    def is_scalable(self) -> bool:
+        return self.low is not None and self.high is not None
+
+
+def _social(name: str, low: float, high: float, label: str = "") -> Metric:
+    return Metric(name, label or name.replace("_", " "), "social", low, high)
+
+
+KNOWN = {
+    metric.name: metric
+    for metric in (
+        _social("believability", 0, 10),
+        _social("relationship", -5, 5),
+        _social("knowledge", 0, 10),
+        _social("secret", -10, 0),
+        _social("social_rules", -10, 0),
+        _social("financial_and_material_benefits", -5, 5, "financial and material benefits"),
+        _social("goal", 0, 10),
+        _social("overall_score", -30 / 7, 40 / 7, "overall score"),
+        Metric("behaviour", "behaviour", "behaviour", 1, 10),
+        Metric("concept", "concept", "behaviour", 0, 2),
+        Metric("coherence", "coherence", "fluency", 1, 10),
+        Metric("fluency", "fluency", "fluency", 0, 2),
+        Metric("instruct", "instruction", "form", 0, 2),
+        Metric("french", "French lines", "behaviour", 0, 1, "share"),
+        Metric("warm", "warmth", "behaviour", 0, 1),
+        Metric("hostile", "hostility", "behaviour", 0, 1),
+        Metric("tone", "tone", "behaviour", -1, 1, "-1 hostile, +1 warm"),
+        Metric("mean_logprob", "log-probability under the unsteered model", "fluency", None, 0, "nats per token"),
+        Metric("distinct_1", "distinct words", "form", 0, 1, "share"),
+        Metric("distinct_2", "distinct word pairs", "form", 0, 1, "share"),
+        Metric("distinct_3", "distinct word triples", "form", 0, 1, "share"),
+        Metric("repetition", "repetition", "form", 0, 1, "share"),
+    )
+}
+
+
+def metric_of(name: str) -> Metric:
+    """What is known of `name`; an unknown one has no range and counts as a behaviour."""
+    return KNOWN.get(name, Metric(name, name.replace("_", " "), "behaviour"))

@@ -27,6 +27,8 @@ FROZEN = {
     "features list": "--config --limit --sae --sort",
     "features show": "--config --sae --skip-first --texts --top",
     "serve": "--config --steering-api-key --steering-dir",
+    "sotopia run": "--agent --arm --config --data --dry-run --endpoints --episode-logs --in-flight --max-turns --out "
+    "--partner --ray --retry-failed --scenarios --seat --seeds",
     "generate": "--chat --config --error-term --feature --max-tokens --no-baseline --no-chat --no-error-term --op "
     "--output-file --profile --prompts --sae --seed --steering --temperature --unit --vector --where",
 }

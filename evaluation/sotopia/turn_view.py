@@ -1,4 +1,4 @@
-"""Steered turns on the terminal: each moment's last line, and below it the unsteered action beside every steered one."""
+"""Steered turns on the terminal: each moment's last line, and below it the unsteered action beside the steered ones."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -12,6 +12,8 @@ from rich.text import Text
 from tiller.evaluation.generate_view import receipt_lines
 
 from .actions import render_action
+
+PANEL_WIDTH = 40  # characters that a panel should at least have
 
 
 def show_turns(console: Console, results: Sequence[dict[str, Any]]) -> None:
@@ -27,19 +29,29 @@ def show_turns(console: Console, results: Sequence[dict[str, Any]]) -> None:
             console.print(Text(f"  {first['last_turn']}"))
         if first["recorded_action"] is not None:
             console.print(Text(f"  recorded: {said(first['agent'], first['recorded_action'])}", style="dim"))
+        arms = [("unsteered", "dim", first["baseline_action"])]
+        arms += [(spec_title(result["steering"]), "blue", result["steered_action"]) for result in here]
+        panels = [Panel(Text(said(first["agent"], act)), title=Text(name), border_style=s) for name, s, act in arms]
+        for row in rows_of(panels, console.width):
+            console.print(row)
         for result in here:
-            _show(console, result)
+            lines = receipt_lines(result)
+            console.print(Text(f"{spec_title(result['steering'])}: {lines[0]}", style="dim"))
+            for line in lines[1:]:
+                console.print(Text(f"  {line}", style="dim"))
 
 
-def _show(console: Console, result: dict[str, Any]) -> None:
-    sides = [("unsteered", "dim", "baseline_action"), (spec_title(result["steering"]), "blue", "steered_action")]
-    row = Table.grid(expand=True, padding=(0, 1))
-    for _ in sides:
-        row.add_column(ratio=1)
-    row.add_row(*(Panel(Text(said(result["agent"], result[k])), title=Text(n), border_style=s) for n, s, k in sides))
-    console.print(row)
-    for line in receipt_lines(result):
-        console.print(Text(line, style="dim"))
+def rows_of(panels: Sequence[Panel], width: int) -> list[Table]:
+    """Panels side by side, as many as are readable at `width` characters."""
+    num = min(len(panels), max(2, width // PANEL_WIDTH))
+    rows = []
+    for start in range(0, len(panels), num):
+        row = Table.grid(expand=True, padding=(0, 1))
+        for _ in range(num):
+            row.add_column(ratio=1)
+        row.add_row(*panels[start : start + num])
+        rows.append(row)
+    return rows
 
 
 def said(name: str, action: dict[str, Any] | None) -> str:

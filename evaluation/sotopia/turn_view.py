@@ -20,25 +20,32 @@ def show_turns(console: Console, results: Sequence[dict[str, Any]]) -> None:
     """`results` as `turn.steer_moments` makes them."""
     for _, group in groupby(results, key=lambda result: (result["record_idx"], result["turn_idx"])):
         here = list(group)
-        first = here[0]
-        title = (
-            f"record {first['record_idx']}, turn {first['turn_idx']}, {first['codename'] or first['environment_id']}"
-        )
-        console.print(Text(title, style="bold"))
-        if first["last_turn"] is not None:
-            console.print(Text(f"  {first['last_turn']}"))
-        if first["recorded_action"] is not None:
-            console.print(Text(f"  recorded: {said(first['agent'], first['recorded_action'])}", style="dim"))
-        arms = [("unsteered", "dim", first["baseline_action"])]
-        arms += [(spec_title(result["steering"]), "blue", result["steered_action"]) for result in here]
-        panels = [Panel(Text(said(first["agent"], act)), title=Text(name), border_style=s) for name, s, act in arms]
-        for row in rows_of(panels, console.width):
+        _show_moment(console, here[0])
+        for row in rows_of(_panels(here), console.width):
             console.print(row)
         for result in here:
-            lines = receipt_lines(result)
-            console.print(Text(f"{spec_title(result['steering'])}: {lines[0]}", style="dim"))
-            for line in lines[1:]:
-                console.print(Text(f"  {line}", style="dim"))
+            first, *others = receipt_lines(result)
+            console.print(Text("\n  ".join([f"{result['way']}: {first}", *others]), style="dim"))
+
+
+def _show_moment(console: Console, result: dict[str, Any]) -> None:
+    where = result["codename"] or result["environment_id"]
+    console.print(Text(f"record {result['record_idx']}, turn {result['turn_idx']}, {where}", style="bold"))
+    if result["last_turn"] is not None:
+        console.print(Text(f"  {result['last_turn']}"))
+    if result["recorded_action"] is not None:
+        console.print(Text(f"  recorded: {said(result['agent'], result['recorded_action'])}", style="dim"))
+
+
+def _panels(results: Sequence[dict[str, Any]]) -> list[Panel]:
+    """The unsteered action of one moment, and all steered ones."""
+    sides = [("unsteered", "dim", results[0]["baseline_action"])]
+    sides += [(result["way"], "blue", result["steered_action"]) for result in results]
+    agent = results[0]["agent"]
+    return [
+        Panel(Text(said(agent, action)), title=Text(name, no_wrap=True, overflow="ellipsis"), border_style=style)
+        for name, style, action in sides
+    ]
 
 
 def rows_of(panels: Sequence[Panel], width: int) -> list[Table]:
@@ -59,14 +66,3 @@ def said(name: str, action: dict[str, Any] | None) -> str:
     if action is None:
         return f"{name}: max_tokens ended the answer before its action"
     return render_action(name, action["action_type"], action["argument"])
-
-
-def spec_title(spec: dict[str, Any]) -> str:
-    """What a spec does, in a few characters."""
-    edits = [f"{edit['id']} {_change(edit.get('op', 'add'), edit.get('value'))}" for edit in spec.get("features", [])]
-    return ", ".join([*edits, *(f"{v['name']} {v['alpha']:g}" for v in spec.get("vectors", []))]) or "steered"
-
-
-def _change(op: str, value: float | None) -> str:
-    signs = {"add": "+=", "set": "=", "scale": "*=", "min": ">=", "max": "<="}
-    return op if value is None else f"{signs[op]} {value:g}"

@@ -29,6 +29,9 @@ FROZEN = {
     "serve": "--config --steering-api-key --steering-dir",
     "sotopia run": "--agent --arm --config --data --dry-run --endpoints --episode-logs --in-flight --max-turns --out "
     "--partner --ray --retry-failed --scenarios --seat --seeds",
+    "sotopia list": "--data --show-all",
+    "sotopia turn": "--config --data --error-term --feature --no-error-term --op --output-file --profile --record-idx --sae "
+    "--seed --steering --turn-idx --unit --vector --where",
     "generate": "--chat --config --error-term --feature --max-tokens --no-baseline --no-chat --no-error-term --op "
     "--output-file --profile --prompts --sae --seed --steering --temperature --unit --vector --where",
 }

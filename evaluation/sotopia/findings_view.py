@@ -10,15 +10,17 @@ from tiller.evaluation.report import Table
 from .outcome_report import Findings
 from .report_tables import held_out_table, matrix
 
+MAX_COLUMNS = 5
 FILES = "report.html, figures/, summary.csv, episodes.parquet, turns.parquet and scores.parquet"
 
 
 def show_findings(console: Console, found: Findings, out: Path) -> None:
     """Arms by dimension, the alphas that were chosen, and what a reader must know before the numbers."""
-    shown = [found.measures[i] for i in found.shown]
+    shown = [i for i in found.shown if found.measures[i].metric.kind != "form"][:MAX_COLUMNS]
     if shown:
-        title = "Unsteered means, then paired differences with 95% intervals; * Holm's p below 0.05"
-        _show(console, title, matrix(shown, [found.effects[i] for i in found.shown], found.design))
+        title = "Unsteered means, then paired differences; * Holm's p below 0.05"
+        measures, effects = [found.measures[i] for i in shown], [found.effects[i] for i in shown]
+        _show(console, title, matrix(measures, effects, found.design, with_intervals=False))
     held = held_out_table(found.tradeoffs, found.design)
     if held.rows:
         _show(console, "Alpha chosen on one half of the scenarios, reported on the other", held)

@@ -117,9 +117,13 @@ class _Cells:
             own.append(value)
 
     def measure(self, results: Results, design: Design, role: Role, judge: str, metric: str) -> Measure:
-        values = self.values(design)
-        known = metric_of(metric, float(np.nanmin(values)) if (~np.isnan(values)).any() else 0.0)
-        return Measure(judge=judge, metric=known, role=role, values=values, causes=self.causes(results, design))
+        return Measure(
+            judge=judge,
+            metric=metric_of(metric),
+            role=role,
+            values=self.values(design),
+            causes=self.causes(results, design),
+        )
 
     def values(self, design: Design) -> NDArray:
         matrix = np.full(design.planned.shape, np.nan)

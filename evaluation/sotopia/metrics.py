@@ -72,14 +72,10 @@ KNOWN = {
         Metric("stopped_stale", "ended in silence", "form", 0, 1, "share of episodes"),
     )
 }
-LOGPROB = Metric("fluency", "fluency, log-probability", "fluency", None, 0, "nats per token")
+LOGPROB = Metric("mean_logprob", "fluency", "fluency", None, 0, "mean log-probability, nats per token")
+KNOWN[LOGPROB.name] = LOGPROB
 
 
-def metric_of(name: str, smallest: float = 0.0) -> Metric:
-    """What is known of `name`; an unknown one has no range and counts as a behaviour.
-
-    smallest: of its values; a `fluency` below 0 is a mean log-probability and no rating.
-    """
-    if name == "fluency" and smallest < 0:
-        return LOGPROB
+def metric_of(name: str) -> Metric:
+    """What is known of `name`; an unknown one has no range and counts as a behaviour."""
     return KNOWN.get(name, Metric(name, name.replace("_", " "), "behaviour"))

@@ -16,12 +16,14 @@ LEVEL = 0.05
 STAR = "*"
 
 
-def matrix(measures: Sequence[Measure], effects: Sequence[Sequence[Effect]], design: Design) -> Table:
+def matrix(
+    measures: Sequence[Measure], effects: Sequence[Sequence[Effect]], design: Design, with_intervals: bool = True
+) -> Table:
     """Arms by measures: the unsteered means, then paired differences; starred where Holm's p is below LEVEL."""
     rows = []
     for arm, entry in enumerate(design.arms):
         own = [column[arm] for column in effects]
-        cells = [interval(e.mean) if arm == design.baseline else _starred(e) for e in own]
+        cells = [_mean_or_delta(e, arm == design.baseline, with_intervals) for e in own]
         rows.append([entry.name, *cells])
     highlight = frozenset() if design.baseline is None else frozenset({design.baseline})
     return Table(["arm", *(measure.label for measure in measures)], rows, highlight)
@@ -124,8 +126,10 @@ def _held_out_cells(way: HeldOut, arms: Sequence[Arm]) -> list[str]:
     ]  # fmt: skip
 
 
-def _starred(effect: Effect) -> str:
-    text = interval(effect.delta, sign=True)
+def _mean_or_delta(effect: Effect, is_baseline: bool, with_intervals: bool) -> str:
+    if is_baseline:
+        return interval(effect.mean) if with_intervals else number(effect.mean.value)
+    text = interval(effect.delta, sign=True) if with_intervals else number(effect.delta.value, sign=True)
     return text + STAR if effect.p_holm < LEVEL else text
 
 

@@ -82,7 +82,7 @@ def scores(given: Sequence[Unit], seed: int = 0) -> list[Score]:
         tone = float(np.clip(0.6 * np.tanh(sign * a) + own + rng.normal(0, 0.15), -1, 1))
         found.append(score(unit, "tone", tone))
         found.append(
-            score(unit, "fluency", float(-1.2 - 0.08 * a**2 + 0.2 * own + rng.normal(0, 0.1)), judge="fluency")
+            score(unit, "mean_logprob", float(-1.2 - 0.08 * a**2 + 0.2 * own + rng.normal(0, 0.1)), judge="fluency")
         )
         found.append(score(unit, "goal", float(rng.integers(3, 9)), judge="sotopia"))
         found.append(score(unit, "goal", float(rng.integers(3, 9)), seat=1, judge="sotopia"))

@@ -25,7 +25,9 @@ def progress_bars() -> Iterator[Progress]:
         bar = bars[judge.judge_id]
         bar.update(num_done - bar.n)
         if gaps:
-            bar.set_postfix_str(f"{len(gaps)} with a gap", refresh=False)
+            bar.set_postfix_str(f"{len(gaps)} with a gap")
+        if num_done == total:
+            bar.close()
 
     try:
         yield show

@@ -34,7 +34,7 @@ def means_table(name: str, journal: JournalReader, scores: Sequence[Score]) -> T
     arms = list(dict.fromkeys(unit.arm.name for unit in journal.units))
     table = Table(title=name, title_justify="left")
     table.add_column("of")
-    table.add_column("metric")
+    table.add_column("metric", no_wrap=True)
     for arm in arms:
         table.add_column(arm, justify="right")
     for (role, metric), values in cells.items():
@@ -57,7 +57,7 @@ def by_cell(journal: JournalReader, scores: Sequence[Score]) -> Cells:
 def describe(values: Sequence[float | None]) -> str:
     """The mean of those that are there, and how many aren't."""
     found = [value for value in values if value is not None]
-    mean = f"{np.mean(found):.3g}" if found else "-"
+    mean = f"{round(float(np.mean(found)), 9):.3g}" if found else "-"
     missing = len(values) - len(found)
     return f"{mean} ({missing} missing)" if missing else mean
 

@@ -88,7 +88,7 @@ def read_object(text: str, cut: bool = False) -> dict[str, Any]:
 
 def read_number(given: Any, low: int, high: int, what: str) -> int:
     """A whole number in [low, high]. Raises Missing: `unparsable` for another type, `out_of_range`."""
-    if isinstance(given, bool) or not isinstance(given, int | float) or given != int(given):
+    if isinstance(given, bool) or not isinstance(given, int | float) or not float(given).is_integer():
         raise Missing("unparsable", f"{what}: {given!r:.80} is no whole number")
     if not low <= given <= high:
         raise Missing("out_of_range", f"{what}: {given:g} is not in {low} to {high}")

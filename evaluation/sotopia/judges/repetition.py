@@ -1,13 +1,12 @@
 """The `repetition` judge: counts that need no model."""
 
-import json
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from tiller.evaluation.stats import distinct
 
-from ..episode_record import EpisodeRecord, TurnRecord
+from ..actions import ActionError, offered_actions, parse_action
+from ..episode_record import ActionType, EpisodeRecord, TurnRecord
 from ..score_record import Score
 from .judge import Judge, Missing, lines, seats
 
@@ -22,8 +21,8 @@ class RepetitionJudge(Judge):
     distinct_1, _2, _3: share of distinct word n-grams in all that the seat said, lower-case
     repeated_lines:     share of its lines that stood in the episode before, whoever said them, up to case and punctuation
     words_per_line:     mean length of its lines in words
-    valid_share:        share of its turns whose answer was a JSON action as it came (episodes only)
-    cut_share:          share of its turns that max_tokens ended
+    valid_share:        share of its turns whose answer was one of the actions offered (episodes only)
+    cut_share:          share of its turns that ended before their JSON did
     turns:              how many turns it had
     turns (no seat):    of the whole episode; stopped_left, stopped_max_turns, stopped_stale: 1 for why it ended, 0 else
     """
@@ -46,7 +45,7 @@ class RepetitionJudge(Judge):
         found = self.scores(record, seat, {"turns": len(own)})
         shares = {"cut_share": share([t.cut for t in own])} if own else {}
         if own and record.unit.scene is not None:
-            shares["valid_share"] = share([is_action(t, record.unit.protocol.actions) for t in own])
+            shares["valid_share"] = share([is_action(t, offered_actions(record.unit.protocol, t.index)) for t in own])
         found += self.scores(record, seat, shares)
         try:
             return found + self.scores(record, seat, word_counts(record, seat))
@@ -79,18 +78,13 @@ def repeats(record: EpisodeRecord, seat: int) -> list[bool]:
     return found
 
 
-def is_action(turn: TurnRecord, allowed: Sequence[str]) -> bool:
-    """Whether the answer, as it came, is one JSON action of an allowed type."""
+def is_action(turn: TurnRecord, offered: Sequence[ActionType]) -> bool:
+    """Whether the answer is an action by itself, or once its cut end is closed."""
     try:
-        found: Any = json.loads(turn.text)
-    except ValueError:
+        parse_action(turn.text, turn.cut, offered, max_chars=len(turn.text))
+    except ActionError:
         return False
-    return (
-        isinstance(found, dict)
-        and found.keys() == {"action_type", "argument"}
-        and found["action_type"] in allowed
-        and isinstance(found["argument"], str)
-    )
+    return True
 
 
 def share(flags: Sequence[bool]) -> float:

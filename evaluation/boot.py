@@ -6,11 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tiller.engine.config import Config, load_config
-from tiller.engine.planner import model_shape
-from tiller.engine.server.launch import SMALL_D_MODEL
 
 
 def set_defaults() -> None:
@@ -31,6 +27,11 @@ def boot(config: str | Path | Config, capture: bool = False, **engine: Any) -> I
     Raises TillerError where the config is wrong or doesn't fit its model.
     """
     set_defaults()
+    import torch  # here, for a command that boots nothing should not wait for it
+
+    from tiller.engine.planner import model_shape
+    from tiller.engine.server.launch import SMALL_D_MODEL
+
     loaded = config if isinstance(config, Config) else load_config(config)
     d_model, _ = model_shape(loaded.resolve(loaded.model))
     if d_model <= SMALL_D_MODEL and "OMP_NUM_THREADS" not in os.environ:

@@ -1,8 +1,10 @@
 """Files that the command line reads: prompts, and texts with or without labels."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tiller.engine.errors import TillerError
 
@@ -72,20 +74,41 @@ def read_records(path: Path) -> list[tuple[str, dict[str, Any]]]:
 
     Raises InputError naming the line that is no object.
     """
-    records = []
-    for number, line in enumerate(_read(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise InputError(f"not JSON ({error})", f"{path}:{number}") from None
-        if not isinstance(record, dict):
-            raise InputError(f"a JSON {type(record).__name__}; each line must be an object", f"{path}:{number}")
-        records.append((f"{path}:{number}", record))
+    records = list(iter_records(path))
     if not records:
         raise InputError("the file has no lines", str(path))
     return records
+
+
+def iter_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """As `read_records`, one line at a time, for files that don't fit into memory."""
+    with opened(path) as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield f"{path}:{number}", _object(line, f"{path}:{number}")
+
+
+def _object(line: str, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise InputError(f"not JSON ({error})", where) from None
+    if not isinstance(record, dict):
+        raise InputError(f"a JSON {type(record).__name__}; each line must be an object", where)
+    return record
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[TextIO]:
+    """The file as UTF-8 text, lines ending at newlines alone.
+
+    Raises InputError where it can't be read.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
+            yield file
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"can't be read: {error}", str(path)) from None
 
 
 def _text(record: dict[str, Any], where: str) -> str:
@@ -103,7 +126,5 @@ def _lines(path: Path) -> list[str]:
 
 
 def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"can't be read: {error}", str(path)) from None
+    with opened(path) as file:
+        return file.read()

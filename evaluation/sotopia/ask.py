@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from tiller.engine.errors import TillerError
 from tiller.evaluation.inputs import Messages
 
 Cause = Literal["refused", "bad_reply", "server_error", "rate_limited", "timeout", "connection", "lost_replica"]
@@ -35,19 +36,29 @@ class Reply:
 
 
 class AskError(Exception):
-    """A call that got no usable answer after all its attempts; `cause` says why."""
+    """A call that got no usable answer after all its attempts; `cause` says why.
 
-    def __init__(self, cause: Cause, message: str) -> None:
+    reached: whether any attempt got as far as a model, so that the ask itself may be what brings it down.
+    """
+
+    def __init__(self, cause: Cause, message: str, reached: bool = True) -> None:
         self.cause = cause
         self.message = message
+        self.reached = reached
         super().__init__(f"{cause}: {message}")
+
+
+class EndpointError(TillerError):
+    """An endpoint that answers nobody: it is down for too long, or takes neither the key nor the model. It ends the run,
+    since every further ask would fail alike; the same command goes on from there."""
 
 
 class Speaker(Protocol):
     """Anything that answers asks, many at a time."""
 
     async def ask(self, ask: Ask) -> Reply:
-        """Raises AskError where there is no answer, TillerError where the ask itself is wrong."""
+        """Raises AskError where there is no answer, TillerError where the ask itself is wrong, EndpointError where
+        asking on is pointless."""
         ...
 
     async def close(self) -> None: ...

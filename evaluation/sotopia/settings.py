@@ -1,13 +1,15 @@
-"""What a config says under `evaluation`: the protocol, where the data is, and endpoints that agents and judges may be."""
+"""What a config says under `evaluation`: the protocol, where the data is, the judges, and endpoints that agents
+and judges may be."""
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from tiller.engine.config import Config
 from tiller.engine.errors import ConfigError
 from tiller.engine.spec import Name
 
+from .judge_settings import JudgeConfig
 from .protocol import Protocol
 
 
@@ -25,8 +27,16 @@ class EndpointConfig(_Strict):
     max_in_flight: Annotated[int, Field(ge=1)] = 64
     timeout: Annotated[float, Field(gt=0)] = 120.0  # seconds for one answer
     max_attempts: Annotated[int, Field(ge=1)] = 5
+    give_up_after: Annotated[float, Field(gt=0)] = 1800.0  # seconds without any answer that end the run
     structured: bool = True  # whether it takes response_format json_schema
-    extra_body: dict[str, Any] = {}
+    extra_body: dict[str, Any] = {}  # further fields of every request; null leaves out one that we would send
+
+    @field_validator("extra_body")
+    @classmethod
+    def _not_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if taken := sorted({"messages", "model", "n", "steering", "stream", "response_format"} & value.keys()):
+            raise ValueError(f"{', '.join(taken)} can't be set here")
+        return value
 
 
 class EvaluationSettings(_Strict):
@@ -35,6 +45,7 @@ class EvaluationSettings(_Strict):
     protocol: Protocol = Protocol()
     data: str | None = None  # folder of profile files; None: the set that ships
     endpoints: dict[Name, EndpointConfig] = {}
+    judges: dict[Name, JudgeConfig] = {}
 
 
 def settings_of(config: Config) -> EvaluationSettings:

@@ -21,13 +21,17 @@ def scene(i: int) -> Scene:
     environment = EnvironmentProfile(
         pk=f"env{i}", codename=f"scene_{i}", scenario=f"They talk about thing {i}.", agent_goals=("win <b>", "not lose")
     )
-    agents = (AgentProfile(pk="a", first_name="Mina", last_name="Keller"), AgentProfile(pk="b", first_name="Leo", last_name="Brandt"))
+    agents = (
+        AgentProfile(pk="a", first_name="Mina", last_name="Keller"),
+        AgentProfile(pk="b", first_name="Leo", last_name="Brandt"),
+    )
     return Scene(environment=environment, agents=agents)
 
 
 def swept(target: str, alphas: Sequence[float] = ALPHAS) -> list[Arm]:
     return [
-        Arm(name=f"{target} {a:g}", steering={"features": [{"id": 1, "value": a}]}, target=target, alpha=a) for a in alphas
+        Arm(name=f"{target} {a:g}", steering={"features": [{"id": 1, "value": a}]}, target=target, alpha=a)
+        for a in alphas
     ]
 
 
@@ -55,7 +59,9 @@ def record(unit: Unit, num_turns: int = 4, cause: str = "max_turns") -> EpisodeR
     steered = unit.arm.steering is not None
     turns = [turn(i, f"<i>line {i}</i> at {alpha:g}", steered and i % 2 == 0) for i in range(num_turns)]
     failed = cause not in ("max_turns", "left", "stale")
-    return EpisodeRecord(unit=unit, turns=turns, outcome=Outcome(status="failed" if failed else "complete", cause=cause))
+    return EpisodeRecord(
+        unit=unit, turns=turns, outcome=Outcome(status="failed" if failed else "complete", cause=cause)
+    )
 
 
 def score(unit: Unit, metric: str, value: float | None, seat: int | None = 0, judge: str = "words") -> Score:
@@ -75,7 +81,9 @@ def scores(given: Sequence[Unit], seed: int = 0) -> list[Score]:
         sign = -1 if unit.arm.target == "cold" else 1
         tone = float(np.clip(0.6 * np.tanh(sign * a) + own + rng.normal(0, 0.15), -1, 1))
         found.append(score(unit, "tone", tone))
-        found.append(score(unit, "fluency", float(-1.2 - 0.08 * a**2 + 0.2 * own + rng.normal(0, 0.1)), judge="fluency"))
+        found.append(
+            score(unit, "fluency", float(-1.2 - 0.08 * a**2 + 0.2 * own + rng.normal(0, 0.1)), judge="fluency")
+        )
         found.append(score(unit, "goal", float(rng.integers(3, 9)), judge="sotopia"))
         found.append(score(unit, "goal", float(rng.integers(3, 9)), seat=1, judge="sotopia"))
     return found

@@ -3,10 +3,11 @@
 from typing import Any
 
 from tiller.engine import SteeredLLM
-from tiller.engine.errors import TillerError
+from tiller.engine.stepping import RefusedError
 from tiller.evaluation.inputs import InputError
 
 from .ask import Ask, AskError, Reply
+from .grammar import json_grammar
 
 
 class LocalSpeaker:
@@ -25,9 +26,7 @@ class LocalSpeaker:
         prompt = {"prompt_token_ids": self._token_ids(ask)}
         try:
             output = await self.llm.stepping.answer(prompt, self._params(ask), ask.steering)
-        except TillerError:
-            raise
-        except ValueError as error:
+        except RefusedError as error:
             raise AskError("refused", str(error)) from error
         return _reply(output)
 
@@ -42,7 +41,7 @@ class LocalSpeaker:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-        structured = None if ask.schema is None else StructuredOutputsParams(json=ask.schema)
+        structured = None if ask.schema is None else StructuredOutputsParams(grammar=json_grammar(ask.schema))
         return SamplingParams(
             temperature=ask.temperature,
             top_p=ask.top_p,

@@ -109,7 +109,9 @@ def test_a_killed_scoring_goes_on_and_judges_nothing_twice(run: Path, model: Jud
     with JournalReader(run) as journal:
         asyncio.run(write_run(whole, list(journal.records())))
     judge_run(whole, model, in_flight=7)
-    assert (whole / "scores.jsonl").read_text() == (run / "scores.jsonl").read_text().replace('"judge": "social"', '"judge": "sotopia"')
+    assert (whole / "scores.jsonl").read_text() == (run / "scores.jsonl").read_text().replace(
+        '"judge": "social"', '"judge": "sotopia"'
+    )
 
 
 def test_a_second_command_asks_nothing_and_another_judge_asks_all(run: Path, model: JudgingModel) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 from .context import parse_context
 from .episode_record import EpisodeRecord
+from .judges.dimensions import DIMENSIONS, OVERALL
 from .profiles import SEATS, Scene
 from .prompts import background, facts_of
-from .record import DIMENSIONS, OVERALL
 from .transcript import Message, messages_of, text_of
 
 Scores = Sequence[Mapping[str, float] | None] | None  # by seat: value by dimension; None: not scored

@@ -3,11 +3,8 @@
 from pydantic import BaseModel, ConfigDict
 
 from .episode_record import TurnRecord
+from .judges.dimensions import OVERALL
 
-DIMENSIONS = (
-    "believability", "relationship", "knowledge", "secret", "social_rules", "financial_and_material_benefits", "goal",
-)  # fmt: skip
-OVERALL = "overall_score"
 Rewards = dict[str, float]  # by dimension, and OVERALL where it is known
 
 

@@ -11,10 +11,11 @@ from tiller.evaluation.inputs import InputError
 
 from .context import agent_of, parse_context, relationship_of
 from .episode_record import TurnRecord
+from .judges.dimensions import OVERALL
 from .objects import Placed, iter_objects
 from .profiles import EnvironmentProfile, Relationship, Scene
 from .published import is_missing
-from .record import OVERALL, Record, Rewards
+from .record import Record, Rewards
 from .transcript import Message, turns_of, turns_of_text
 from .world import World
 

@@ -10,6 +10,7 @@ from tiller.evaluation.inputs import InputError, Messages
 
 from .actions import ActionError, action_schema, offered_actions, parse_action, render_action
 from .episode_record import TurnRecord
+from .grammar import json_grammar
 from .profiles import Scene
 from .prompts import agent_prompt, turn_number
 from .protocol import Protocol
@@ -117,12 +118,13 @@ def _params(protocol: Protocol, moment: Moment, seed: int) -> Any:
     from vllm import SamplingParams
     from vllm.sampling_params import StructuredOutputsParams
 
+    schema = action_schema(protocol, turn_number(moment.past))
     return SamplingParams(
         max_tokens=protocol.max_tokens,
         temperature=protocol.temperature,
         top_p=protocol.top_p,
         seed=seed,
-        structured_outputs=StructuredOutputsParams(json=action_schema(protocol, turn_number(moment.past))),
+        structured_outputs=StructuredOutputsParams(grammar=json_grammar(schema)),
     )
 
 

@@ -12,11 +12,12 @@ from tiller.evaluation.inputs import InputError
 from tiller.evaluation.sotopia.context import agent_of
 from tiller.evaluation.sotopia.episode_log import episode_line, episode_log, write_episode_logs
 from tiller.evaluation.sotopia.episode_record import EpisodeRecord, Outcome, TurnRecord
+from tiller.evaluation.sotopia.judges.dimensions import DIMENSIONS, OVERALL
 from tiller.evaluation.sotopia.markup import visible_text
 from tiller.evaluation.sotopia.objects import Placed
 from tiller.evaluation.sotopia.profiles import Relationship, Scene
 from tiller.evaluation.sotopia.protocol import Protocol
-from tiller.evaluation.sotopia.record import DIMENSIONS, OVERALL, Record
+from tiller.evaluation.sotopia.record import Record
 from tiller.evaluation.sotopia.records import read_records, record_of, scene_of
 from tiller.evaluation.sotopia.unit import Arm, Unit
 from tiller.evaluation.sotopia.world import load_world

@@ -9,7 +9,7 @@ import pytest
 
 from tiller.evaluation.sotopia.episode_log import episode_line, episode_log, write_episode_logs
 from tiller.evaluation.sotopia.episode_record import EpisodeRecord
-from tiller.evaluation.sotopia.record import DIMENSIONS
+from tiller.evaluation.sotopia.judges.dimensions import DIMENSIONS
 from tiller.evaluation.sotopia.records import read_records, scene_of
 from tiller.evaluation.sotopia.world import load_world, shipped
 

@@ -63,10 +63,10 @@ def score_fluency(llm: SteeredLLM, outputs: Sequence[Any]) -> list[float]:
     params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
     prompts = [{"prompt_token_ids": [*o.prompt_token_ids, *o.outputs[0].token_ids]} for o in outputs]
     scored = llm.generate(prompts, params)
-    return [_mean_logprob(s, len(o.prompt_token_ids)) for s, o in zip(scored, outputs, strict=True)]
+    return [mean_logprob(s, len(o.prompt_token_ids)) for s, o in zip(scored, outputs, strict=True)]
 
 
-def _mean_logprob(scored: Any, prompt_len: int) -> float:
+def mean_logprob(scored: Any, prompt_len: int) -> float:
     """Mean over the positions from `prompt_len` on."""
     ids = scored.prompt_token_ids[prompt_len:]
     logprobs = [entry[i].logprob for i, entry in zip(ids, scored.prompt_logprobs[prompt_len:], strict=True)]

@@ -1,6 +1,5 @@
 """The `tiller` command."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -16,14 +15,17 @@ from tiller.engine.server.settings import KEY_VARIABLE
 from .boot import boot, set_defaults
 from .features_cli import app as features_app
 from .inputs import InputError, Messages, read_prompts
+from .jsonl import write_json
 from .options import ConfigOption, Op, SAEOption, SeedOption, Unit
 from .sotopia.cli import app as sotopia_app
 from .spec_options import spec_of
+from .sweep_cli import sweep
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
 app.add_typer(bench_app, name="bench")
 app.add_typer(features_app, name="features")
 app.add_typer(sotopia_app, name="sotopia")
+app.command()(sweep)
 console = Console()
 
 
@@ -108,7 +110,8 @@ def generate(
         records = [record_of(pair, spec, params, llm) for pair in pairs]
     show_pairs(console, records)
     if output_file is not None:
-        write_json(output_file, records if prompts is not None else records[0])
+        write_json(records if prompts is not None else records[0], output_file)
+        console.print(f"wrote {output_file}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -190,12 +193,6 @@ def parse_alphas(text: str) -> list[float]:
         return sorted({0.0, *map(float, text.split(","))})
     except ValueError:
         raise InputError(f"{text!r} given; write numbers with commas between, as in 0,2,4", "--alphas") from None
-
-
-def write_json(path: Path, content: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    console.print(f"wrote {path}", highlight=False, soft_wrap=True)
 
 
 def _prompts(prompt: str | None, file: Path | None) -> list[str | Messages]:

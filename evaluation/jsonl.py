@@ -1,4 +1,4 @@
-"""JSON Lines of results, such that equal runs write equal files."""
+"""JSON and JSON Lines of results; equal runs write equal lines."""
 
 import json
 from collections.abc import Sequence
@@ -20,3 +20,9 @@ def write_jsonl(records: Sequence[dict[str, Any]], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(rounded(record), ensure_ascii=False) + "\n" for record in records]
     path.write_text("".join(lines), encoding="utf-8")
+
+
+def write_json(content: Any, path: Path) -> None:
+    """Indented, for people to read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -54,11 +54,13 @@ class Journal(JournalReader):
 
     A record is kept once the await returns: it survives the end of the process in any way, and of the machine
     (synchronous=FULL). Raises InputError where another process writes there.
+
+    lock: what two processes may not hold at a time; who writes scores alone has a lock of its own, so that a run may go on.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, lock: str = "journal.lock") -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = RunLock(folder)
+        self._lock = RunLock(folder, lock)
         try:
             self._open(folder)
         except BaseException:

@@ -29,7 +29,7 @@ DataOption = Annotated[
 class Row(NamedTuple):
     """One line; what isn't known is "-"."""
 
-    index: int
+    number: int
     codename: str
     participants: str
     scores: str
@@ -79,23 +79,25 @@ def _environment_row(index: int, environment: EnvironmentProfile, world: World |
     castings = [] if world is None else world.castings(environment)
     names = "-" if world is None or not castings else " & ".join(world.agents[pk].name for pk in castings[0])
     more = f" (+{len(castings) - 1})" if len(castings) > 1 else ""
-    goals = " | ".join(visible_text(goal, seat) for seat, goal in zip(SEATS, environment.agent_goals, strict=True))
-    return Row(index, environment.codename or environment.pk, names + more, "-", _flat(goals), "-")
+    return Row(index, environment.codename or environment.pk, names + more, "-", _goals(environment.agent_goals), "-")
 
 
 def _record_row(index: int, record: Record) -> Row:
     scores = " / ".join("-" if value is None else f"{value:.2f}" for value in record.overall)
     turn = record.turns[0] if record.turns else None
     said = "-" if turn is None else render_action(turn.name, turn.action_type, turn.argument)
-    goals = " | ".join(record.goals)
     return Row(
         index,
         record.codename or record.environment_id,
         " & ".join(record.names),
         "-" if record.overall == (None, None) else scores,
-        _flat(goals),
+        _goals(record.goals),
         _flat(said),
     )
+
+
+def _goals(goals: tuple[str, str]) -> str:
+    return _flat(" | ".join(visible_text(goal, seat) for seat, goal in zip(SEATS, goals, strict=True)))
 
 
 def _flat(text: str) -> str:
@@ -108,7 +110,7 @@ def _lines(rows: Sequence[Row], width: int | None) -> list[str]:
         return []
     widths = [max(len(str(row[i])) for row in rows) for i in range(4)]
     lines = [
-        f"{row.index:>{widths[0]}}  {row.codename:<{widths[1]}}  {row.participants:<{widths[2]}}  "
+        f"{row.number:>{widths[0]}}  {row.codename:<{widths[1]}}  {row.participants:<{widths[2]}}  "
         f"{row.scores:<{widths[3]}}  goals: {row.goals}  first turn: {row.first_turn}"
         for row in rows
     ]

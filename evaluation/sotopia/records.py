@@ -18,7 +18,7 @@ from .record import OVERALL, Record, Rewards
 from .transcript import Message, turns_of, turns_of_text
 from .world import World
 
-_TURN_KEYS = ("index", "seat", "name", "action_type", "argument", "text", "cut", "finish_reason")
+_TURN_KEYS = ("index", "seat", "action_type", "argument", "text", "cut", "finish_reason")
 
 
 def read_records(path: str | Path) -> list[Record]:
@@ -132,14 +132,15 @@ def _of_published(body: dict[str, Any]) -> Record:
         "reasoning": _text(body.get("reasoning")),
     }
     if "turns" in body:
-        facts["turns"] = tuple(map(_own_turn, body["turns"]))
+        facts["turns"] = tuple(_own_turn(turn, names) for turn in body["turns"])
     elif not body.get("raw_messages"):
         facts["turns"] = tuple(turns_of_text(body["social_interactions"], names))
     return _record(_messages(body.get("raw_messages") or [], "raw_messages"), names, **facts)
 
 
-def _own_turn(body: dict[str, Any]) -> TurnRecord:
-    return TurnRecord(**{"text": "", **{key: body[key] for key in _TURN_KEYS if key in body}})
+def _own_turn(body: dict[str, Any], names: tuple[str, str]) -> TurnRecord:
+    known = {key: body[key] for key in _TURN_KEYS if key in body}
+    return TurnRecord(**{"text": "", **known, "name": names[body["seat"]]})
 
 
 _FORMATS: tuple[tuple[set[str], Callable[[dict[str, Any]], Record]], ...] = (
@@ -216,13 +217,23 @@ def _rewards(given: Any) -> tuple[Rewards | None, Rewards | None]:
 
 def _reward(given: Any) -> Rewards | None:
     """One agent's scores: [overall, {dimension: value}], either of them alone, or none. A bare 0 is how Sotopia notes that
-    its judge failed, so it is none."""
+    its judge failed, so it is none.
+
+    Raises ValueError where it is none of these.
+    """
     if is_missing(given) or given == 0:
         return None
     if isinstance(given, int | float):
         return {OVERALL: float(given)}
     if isinstance(given, dict):
-        return {name: float(value) for name, value in given.items() if not is_missing(value)} or None
-    overall, dimensions = given
-    scores = _reward(dimensions)
+        return {name: _number(name, value) for name, value in given.items() if not is_missing(value)} or None
+    if not isinstance(given, list | tuple) or len(given) != 2:
+        raise ValueError(f"rewards: {given!r:.80} given; [overall score, {{dimension: score}}] is needed")
+    overall, scores = given[0], _reward(given[1])
     return _reward(overall) if scores is None else {**(_reward({OVERALL: overall}) or {}), **scores}
+
+
+def _number(name: str, value: Any) -> float:
+    if not isinstance(value, int | float):
+        raise ValueError(f"rewards.{name}: {value!r:.80} given; a number is needed")
+    return float(value)

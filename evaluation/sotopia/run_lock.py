@@ -1,4 +1,4 @@
-"""One writer at a time in a run's folder."""
+"""One writer of a kind at a time in a run's folder."""
 
 import fcntl
 import os
@@ -17,8 +17,8 @@ class RunLock:
     Raises InputError naming the process that holds it.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._path = (folder / "journal.lock").resolve()
+    def __init__(self, folder: Path, name: str = "journal.lock") -> None:
+        self._path = (folder / name).resolve()
         if self._path in _held:
             raise _refusal(folder, "this process")
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)

@@ -1,4 +1,5 @@
-"""What a config says under `evaluation`: the protocol, where the data is, and endpoints that agents and judges may be."""
+"""What a config says under `evaluation`: the protocol, where the data is, the judges, and endpoints that agents
+and judges may be."""
 
 from typing import Annotated, Any
 
@@ -8,6 +9,7 @@ from tiller.engine.config import Config
 from tiller.engine.errors import ConfigError
 from tiller.engine.spec import Name
 
+from .judge_settings import JudgeConfig
 from .protocol import Protocol
 
 
@@ -43,6 +45,7 @@ class EvaluationSettings(_Strict):
     protocol: Protocol = Protocol()
     data: str | None = None  # folder of profile files; None: the set that ships
     endpoints: dict[Name, EndpointConfig] = {}
+    judges: dict[Name, JudgeConfig] = {}
 
 
 def settings_of(config: Config) -> EvaluationSettings:

@@ -51,7 +51,10 @@ def said(name: str, action: dict[str, Any] | None) -> str:
 
 def spec_title(spec: dict[str, Any]) -> str:
     """What a spec does, in a few characters."""
-    signs = {"add": "+=", "set": "=", "scale": "*=", "min": ">=", "max": "<="}
-    edits = [f"{e['id']} {e['op']}" if e["op"] == "ablate" else f"{e['id']} {signs[e['op']]} {e['value']:g}"
-             for e in spec.get("features", [])]  # fmt: skip
+    edits = [f"{edit['id']} {_change(edit.get('op', 'add'), edit.get('value'))}" for edit in spec.get("features", [])]
     return ", ".join([*edits, *(f"{v['name']} {v['alpha']:g}" for v in spec.get("vectors", []))]) or "steered"
+
+
+def _change(op: str, value: float | None) -> str:
+    signs = {"add": "+=", "set": "=", "scale": "*=", "min": ">=", "max": "<="}
+    return op if value is None else f"{signs[op]} {value:g}"

@@ -1,39 +1,34 @@
-"""A speaker in this process that answers at once, from the prompt and the seed alone."""
+"""Speakers whose answers are written down: an implementation of the interface, with no model behind it."""
 
-import asyncio
-import hashlib
 import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from tiller.evaluation.sotopia.ask import Ask, AskError, Reply
 
-WORDS = "well then maybe we could meet halfway if you like the small blue one on Monday for forty".split()
+
+def action(action_type: str, argument: str = "") -> str:
+    return json.dumps({"action_type": action_type, "argument": argument})
 
 
+@dataclass
 class Scripted:
-    """Equal asks get equal answers. `fail`: asks whose seed it divides fail; `leaves`: one answer in so many leaves."""
+    """Answers the asks it gets by `script(ask)`; an AskError that the script returns is raised."""
 
-    def __init__(self, fail: int = 0, leaves: int = 0) -> None:
-        self.fail, self.leaves = fail, leaves
-        self.asked: list[int | None] = []
-        self.in_flight = self.most_in_flight = 0
+    script: Callable[[Ask], str | Reply | AskError]
+    asks: list[Ask] = field(default_factory=list)
 
     async def ask(self, ask: Ask) -> Reply:
-        self.asked.append(ask.seed)
-        self.in_flight += 1
-        self.most_in_flight = max(self.most_in_flight, self.in_flight)
-        await asyncio.sleep(0)
-        self.in_flight -= 1
-        seed = ask.seed or 0
-        if self.fail and seed % self.fail == 0:
-            raise AskError("server_error", f"no answer to {seed}")
-        draw = int(hashlib.sha256(f"{seed}{ask.messages}{ask.steering}".encode()).hexdigest()[:12], 16)
-        words = " ".join(WORDS[draw // 17**i % 17] for i in range(8))
-        kind = "leave" if self.leaves and draw % self.leaves == 0 else "speak"
-        receipt = {"spec_hash": "a1", "tokens_in_scope": 8, "tokens_steered": 5, "tokens_cached": 3}
-        return Reply(
-            text=json.dumps({"action_type": kind, "argument": words}), finish_reason="stop",
-            prompt_tokens=len(ask.messages[0]["content"]) // 4, completion_tokens=20,
-            receipt=receipt if ask.steering is not None else None,
-        )  # fmt: skip
+        self.asks.append(ask)
+        answer = self.script(ask)
+        if isinstance(answer, AskError):
+            raise answer
+        return answer if isinstance(answer, Reply) else Reply(text=answer, finish_reason="stop")
 
     async def close(self) -> None: ...
+
+
+def in_order(*answers: str | Reply | AskError) -> Scripted:
+    """Gives one answer after the other."""
+    rest = iter(answers)
+    return Scripted(lambda ask: next(rest))

@@ -1,0 +1,85 @@
+"""What is known of a metric by its name: how it is written, its range, and what it stands for in a comparison."""
+
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+Kind = Literal["behaviour", "fluency", "social", "form"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+class Metric(NamedTuple):
+    """low, high: the range that its judge allows, None where there is no bound."""
+
+    name: str
+    label: str
+    kind: Kind
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+
+    @property
+    def axis(self) -> str:
+        """Label of an axis: what, in what."""
+        ends = f"{self.low:g} to {self.high:g}" if self.low is not None and self.high is not None else ""
+        return f"{self.label}, {self.unit or ends}" if self.unit or ends else self.label
+
+    @property
+    def is_scalable(self) -> bool:
+        return self.high is not None and (self.low is not None or self == LOGPROB)
+
+    def scaled(self, values: NDArray) -> NDArray:
+        """On 0 to 1, for products and harmonic means: by the range, or a token's mean probability."""
+        assert self.is_scalable
+        if self.low is None or self.high is None:
+            return np.exp(values)
+        return (values - self.low) / (self.high - self.low)
+
+
+def _social(name: str, low: float, high: float, label: str = "") -> Metric:
+    return Metric(name, label or name.replace("_", " "), "social", low, high)
+
+
+KNOWN = {
+    metric.name: metric
+    for metric in (
+        _social("believability", 0, 10),
+        _social("relationship", -5, 5),
+        _social("knowledge", 0, 10),
+        _social("secret", -10, 0),
+        _social("social_rules", -10, 0),
+        _social("financial_and_material_benefits", -5, 5, "financial and material benefits"),
+        _social("goal", 0, 10),
+        _social("overall_score", -30 / 7, 40 / 7, "overall score"),
+        Metric("behaviour", "behaviour", "behaviour", 1, 10),
+        Metric("concept", "concept", "behaviour", 0, 2),
+        Metric("coherence", "coherence", "fluency", 1, 10),
+        Metric("fluency", "fluency", "fluency", 0, 2),
+        Metric("instruct", "instruction", "form", 0, 2),
+        Metric("french", "French lines", "behaviour", 0, 1, "share"),
+        Metric("tone", "tone", "behaviour", -1, 1, "-1 hostile, +1 warm"),
+        Metric("distinct_1", "distinct words", "form", 0, 1, "share"),
+        Metric("distinct_2", "distinct word pairs", "form", 0, 1, "share"),
+        Metric("distinct_3", "distinct word triples", "form", 0, 1, "share"),
+        Metric("repeated_lines", "repeated lines", "form", 0, 1, "share"),
+        Metric("words_per_line", "length of lines", "form", 0, None, "words"),
+        Metric("valid_share", "valid actions", "form", 0, 1, "share of turns"),
+        Metric("cut_share", "cut actions", "form", 0, 1, "share of turns"),
+        Metric("turns", "turns", "form", 0, None, "turns"),
+        Metric("stopped_left", "ended by leaving", "form", 0, 1, "share of episodes"),
+        Metric("stopped_max_turns", "ended at the last turn", "form", 0, 1, "share of episodes"),
+        Metric("stopped_stale", "ended in silence", "form", 0, 1, "share of episodes"),
+    )
+}
+LOGPROB = Metric("fluency", "fluency, log-probability", "fluency", None, 0, "nats per token")
+
+
+def metric_of(name: str, smallest: float = 0.0) -> Metric:
+    """What is known of `name`; an unknown one has no range and counts as a behaviour.
+
+    smallest: of its values; a `fluency` below 0 is a mean log-probability and no rating.
+    """
+    if name == "fluency" and smallest < 0:
+        return LOGPROB
+    return KNOWN.get(name, Metric(name, name.replace("_", " "), "behaviour"))

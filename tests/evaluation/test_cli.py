@@ -27,8 +27,11 @@ FROZEN = {
     "features list": "--config --limit --sae --sort",
     "features show": "--config --sae --skip-first --texts --top",
     "serve": "--config --steering-api-key --steering-dir",
+    "sotopia list": "--data --show-all",
     "sotopia run": "--agent --arm --config --data --dry-run --endpoints --episode-logs --in-flight --max-turns --out "
     "--partner --ray --retry-failed --scenarios --seat --seeds",
+    "sotopia turn": "--config --data --error-term --feature --no-error-term --op --output-file --profile --record-idx --sae "
+    "--seed --steering --turn-idx --unit --vector --where",
     "generate": "--chat --config --error-term --feature --max-tokens --no-baseline --no-chat --no-error-term --op "
     "--output-file --profile --prompts --sae --seed --steering --temperature --unit --vector --where",
 }

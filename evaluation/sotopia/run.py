@@ -11,7 +11,7 @@ from rich.console import Console
 
 from tiller.evaluation.atomic import atomic_writer
 
-from .ask import Speaker
+from .ask import EndpointError, Speaker
 from .export import ArmTotals, export_run
 from .journal import DiskFullError, Journal
 from .manifest import Manifest, open_run
@@ -55,7 +55,11 @@ def run(
         if retry_failed:
             journal.reopen([i for i, outcome in journal.outcomes().items() if outcome.status == "failed"])
         progress = Progress(len(units))
-        ending = _play(journal, voices, progress, in_flight, console)
+        try:
+            ending = _play(journal, voices, progress, in_flight, console)
+        except EndpointError:
+            export_run(journal, logs)  # so that what is there can be looked at meanwhile
+            raise
         return Sitting(ending, progress, export_run(journal, logs))
 
 

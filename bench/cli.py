@@ -114,6 +114,19 @@ def serve(
 
 
 @app.command()
+def episodes(
+    config: Annotated[str, typer.Option(help="A YAML file, or the name of a config that ships.")] = "demo",
+    in_flight: Annotated[str, typer.Option(help="Episodes at once, with commas between.")] = "1,8,64,256",
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds that count; one more warms up.")] = 3,
+    out: OutOption = RESULTS,
+) -> None:
+    """What the runner of Sotopia episodes costs, against the engine alone on the same prompts."""
+    from .episodes import measure
+
+    measure(console, config, numbers(in_flight, "--in-flight"), rounds, out)
+
+
+@app.command()
 def report(
     path: Annotated[list[Path] | None, typer.Argument(help="JSON files, or folders; default: this machine's.")] = None,
     out: Annotated[

@@ -11,7 +11,7 @@ from rich.console import Console
 from tiller.engine.errors import TillerError
 from tiller.evaluation.plotting import style
 
-from . import kernel_report, rival_report, serve_report, throughput_report
+from . import episodes_report, kernel_report, rival_report, serve_report, throughput_report
 from .record import Record
 from .serve import AIMS
 from .serve import PLAIN as PLAIN_SERVER
@@ -38,8 +38,15 @@ KINDS = {
         lambda body: serve_report.tables(body, AIMS, PLAIN_SERVER), lambda body: serve_report.draw(body, PLAIN_SERVER)
     ),
     "kernels": Kind(kernel_report.tables, kernel_report.draw),
+    "episodes": Kind(episodes_report.tables, episodes_report.draw),
 }
-TITLES = {"throughput": "Throughput", "rivals": "Other ways to steer", "serve": "Serving", "kernels": "Kernels"}
+TITLES = {
+    "throughput": "Throughput",
+    "rivals": "Other ways to steer",
+    "serve": "Serving",
+    "kernels": "Kernels",
+    "episodes": "Episodes",
+}
 
 
 class Result(NamedTuple):

@@ -25,7 +25,7 @@ class LocalSpeaker:
         """Raises AskError ("refused") where vLLM refuses the ask, SpecError where its steering is wrong."""
         prompt = {"prompt_token_ids": self._token_ids(ask)}
         try:
-            output = await self.llm.stepping.answer(prompt, self._params(ask), ask.steering)
+            output = await self.llm.stepping.answer(prompt, self.params(ask), ask.steering)
         except RefusedError as error:
             raise AskError("refused", str(error)) from error
         return _reply(output)
@@ -37,7 +37,8 @@ class LocalSpeaker:
         text = self.tokenizer.apply_chat_template(ask.messages, tokenize=False, add_generation_prompt=True)
         return self.tokenizer.encode(text, add_special_tokens=False)
 
-    def _params(self, ask: Ask) -> Any:
+    def params(self, ask: Ask) -> Any:
+        """vLLM's SamplingParams of an ask."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 

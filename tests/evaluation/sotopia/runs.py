@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from tiller.evaluation.sotopia.run import Sitting, run
 from tiller.evaluation.sotopia.settings import settings_of
 from tiller.evaluation.sotopia.world import load_world
 
+Hook = Callable[[], Awaitable[None]]
 MODELS = ("one", "one")
 
 
@@ -35,10 +36,10 @@ class Given:
 
 
 class KilledAfter:
-    """A speaker that kills a process once it has given so many answers."""
+    """A speaker that kills a process once it has given so many answers, and looks around before it closes."""
 
-    def __init__(self, speaker: Any, num_answers: int, kill: Any) -> None:
-        self.speaker, self._left, self._kill = speaker, num_answers, kill
+    def __init__(self, speaker: Speaker, num_answers: int, kill: Hook, at_end: Hook) -> None:
+        self.speaker, self._left, self._kill, self._at_end = speaker, num_answers, kill, at_end
 
     async def ask(self, ask: Ask) -> Reply:
         reply = await self.speaker.ask(ask)
@@ -48,7 +49,10 @@ class KilledAfter:
         return reply
 
     async def close(self) -> None:
-        await self.speaker.close()
+        try:
+            await self._at_end()
+        finally:
+            await self.speaker.close()
 
 
 def play(out: Path, speaker: Speaker, scenarios: int, max_turns: int, arms: tuple[str, ...] = ()) -> Sitting:

@@ -144,7 +144,6 @@ def draw_rivals(records: Sequence[Record]) -> Figure:
                             why,
                             va="center",
                             fontsize=7.5,
-                            color="#5b6875",
                             backgroundcolor="white",
                         )
             panel.axvline(1.0, color=INK, linewidth=0.8, linestyle="--")

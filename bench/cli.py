@@ -1,5 +1,6 @@
 """`tiller bench`: what steering costs. Needs neither a network nor, for the kernels, vLLM."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -20,6 +21,12 @@ OutOption = Annotated[Path, typer.Option("--out", help="Results go to OUT/<machi
 FreshOption = Annotated[bool, typer.Option("--fresh", help="Measure again what is already there.")]
 RESULTS = Path("bench/results")
 ENVIRONMENTS = Path("runs/rivals")
+
+
+@app.callback()
+def _end_children_too() -> None:
+    """Measure what steering costs on this machine."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # engines are processes that have to be ended
 
 
 @app.command()

@@ -38,7 +38,7 @@ step() { # NAME SECONDS COMMAND...: one step, cut off at its limit or at the end
     return
   fi
   echo "=== $name, at most $limit s: $*"
-  timeout --signal=INT --kill-after=15 "$limit" "$@"
+  timeout --kill-after=30 "$limit" "$@"
   status=$?
   [ $status = 0 ] || failed=1
   echo "=== $name: exit code $status after $((SECONDS - begun)) s"
@@ -51,7 +51,7 @@ throughput=(throughput --fresh --model qwen2.5-7b --rounds 3 --num-requests 256,
 all=()
 kernels=(kernels --fresh --device cuda --features $large,$small --tokens 64,256,1,8)
 serve=(serve --config qwen2.5-7b --rounds 2 --concurrency 64 --rate 0 --max-tokens 64 --gpu-memory-utilization 0.3)
-tests=(-m gpu)
+tests=(-m gpu tests/kernels)
 if [ -n "${TILLER_BENCH_CPU:-}" ]; then
   large=2048 small=1024
   throughput=(throughput --fresh --model qwen2.5-0.5b --rounds 1 --num-requests 4,1 --prompt-len 8 --max-tokens 4 --eager)
@@ -61,7 +61,7 @@ if [ -n "${TILLER_BENCH_CPU:-}" ]; then
   tests=(tests/kernels/test_table.py)
 fi
 
-step "correctness" 150 "$python" -m pytest -q -p no:cacheprovider "${tests[@]}" tests/kernels
+step "correctness" 150 "$python" -m pytest -q -p no:cacheprovider "${tests[@]}"
 step "throughput, F = $large, TopK" 420 "${bench[@]}" "${throughput[@]}" --features $large --k 64 --activation topk \
   "${all[@]}" --out "$out"
 step "throughput, F = $large, threshold" 200 "${bench[@]}" "${throughput[@]}" --features $large --k 64 \

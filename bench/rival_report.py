@@ -138,15 +138,7 @@ def draw_rivals(records: Sequence[Record]) -> Figure:
                     elif ":tiller:" not in arm:
                         known = arm in {entry.id for entry in record.arms}
                         why = NOT_RUN if known else CANT
-                        panel.text(
-                            0.03,
-                            place + shift,
-                            why,
-                            va="center",
-                            fontsize=7.5,
-                            color="#5b6875",
-                            backgroundcolor="white",
-                        )
+                        panel.text(0.03, place + shift, why, va="center", fontsize=7.5, backgroundcolor="white")
             panel.axvline(1.0, color=INK, linewidth=0.8, linestyle="--")
             panel.set_axisbelow(True)
             panel.set_xlim(0, max(1.25, panel.get_xlim()[1]))

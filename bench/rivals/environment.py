@@ -33,8 +33,8 @@ class Environment:
         Raises SetupError where a step fails, or all together take longer than `seconds`.
         """
         done = self.folder / "made.txt"
-        steps = [shlex.join(step) for step in self.steps(device)]
-        if done.exists() and done.read_text().splitlines() == steps:
+        recipe = repr((self.rival.sources, self.rival.packages[device], self.rival.setup))
+        if done.exists() and done.read_text() == recipe:
             return
         done.unlink(missing_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ class Environment:
         with (self.folder / "setup.log").open("w") as log:
             for step in self.steps(device):
                 self._run(step, deadline - time.monotonic(), log.name)
-        done.write_text("\n".join(steps) + "\n")
+        done.write_text(recipe)
 
     def steps(self, device: str) -> list[list[str]]:
         """Commands that make the environment; sources first, which fail soonest."""

@@ -39,7 +39,9 @@ def load(job: dict[str, Any]) -> tuple[dict[str, Any], Prepare]:
     runner = asyncio.Runner()  # the engine belongs to the loop that it was made in
 
     async def make() -> Any:
-        return load_model(job["model"], backend=job["option"], dtype=job["engine"].get("dtype", "auto"), **own)
+        made = load_model(job["model"], backend=job["option"], dtype=job["engine"].get("dtype", "auto"), **own)
+        await made.generate_steered([5], vllm.SamplingParams(max_tokens=1))  # the first request starts the engine
+        return made
 
     model = runner.run(make())
 

@@ -19,8 +19,11 @@ DOCS = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8
 FROZEN = {
     "bench episodes": "--config --in-flight --out --rounds",
     "bench kernels": "--bandwidth --d-model --device --dtype --features --fresh --k --out --peak --repeats --tokens",
-    "bench serve": "--config --max-tokens --out --prompt-len --rate --rounds --scale",
-    "bench throughput": "--config --eager --max-tokens --num-requests --out --prompt-len --rounds",
+    "bench report": "--format --out",
+    "bench rivals": "--environments --fresh --max-tokens --model --num-requests --only --out --prompt-len --rounds",
+    "bench serve": "--concurrency --config --max-tokens --out --prompt-len --rate --rounds --scale",
+    "bench throughput": "--activation --arms --eager --features --fresh --k --max-tokens --model --num-requests --out "
+    "--prompt-len --rounds",
     "demo": "--alphas --allow-weak --config --out --prompts --seed",
     "doctor": "--config --no-hf",
     "features calibrate": "--config --sae --skip-first --texts",

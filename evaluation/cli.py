@@ -172,14 +172,18 @@ def demo(
     alphas: Annotated[str | None, typer.Option(help="Comma-separated strengths; 0 is always among them.")] = None,
     prompts: Annotated[int, typer.Option(min=1, help="Prompts at every alpha.")] = 32,
     seed: SeedOption = 0,
+    scenarios: Annotated[int, typer.Option(min=0, help="Scenarios whose episodes are played at the end.")] = 24,
     allow_weak: Annotated[bool, typer.Option("--allow-weak", help="Exit 0 even where the effect is missing.")] = False,
 ) -> None:
-    """Find French and tone features, sweep their strength in one batch, and report what the answers become."""
+    """Find French and tone features, sweep their strength in one batch, then play steered episodes; report it all."""
     from .demo import run_demo
+    from .sotopia.demo_run import run_episodes
 
     chosen = None if alphas is None else parse_alphas(alphas)
     with boot(config) as llm:
         problems = run_demo(llm, console, out, chosen, prompts, seed)
+        if scenarios:
+            problems += run_episodes(llm, llm.config, console, out, scenarios)
     if problems and not allow_weak:
         raise typer.Exit(1)
 

@@ -53,14 +53,14 @@ class Booted:
         """There are no connections."""
 
 
-def run_episodes(llm: Any, config: Config, console: Console, out: Path) -> list[str]:
-    """Plays NUM_SCENES scenes unsteered and under every profile to `out`/episodes, then SWEPT over ALPHAS to `out`/sweep.
+def run_episodes(llm: Any, config: Config, console: Console, out: Path, num_scenes: int = NUM_SCENES) -> list[str]:
+    """Plays `num_scenes` scenes unsteered and under every profile to `out`/episodes, then SWEPT over ALPHAS to `out`/sweep.
 
     Both agents speak from `llm`. Gives what the runs failed to show, empty where all is well. Runs that are there already
     go on where they were.
     """
     protocol = settings_of(config).protocol
-    scenes = load_world(settings_of(config).data).scenes(NUM_SCENES)
+    scenes = load_world(settings_of(config).data).scenes(num_scenes)
     models = (identity(config),) * 2
     targets = targets_of(config, profiles=[name for name in SWEPT if name in config.profiles])
     plans = {

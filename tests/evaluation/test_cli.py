@@ -24,7 +24,7 @@ FROZEN = {
     "bench serve": "--concurrency --config --max-tokens --out --prompt-len --rate --rounds --scale",
     "bench throughput": "--activation --arms --eager --features --fresh --k --max-tokens --model --num-requests --out "
     "--prompt-len --rounds",
-    "demo": "--alphas --allow-weak --config --out --prompts --seed",
+    "demo": "--alphas --allow-weak --config --out --prompts --scenarios --seed",
     "doctor": "--config --no-hf",
     "features calibrate": "--config --sae --skip-first --texts",
     "features correlate": "--arm --config --episodes --limit --min-support --out --pool --sae --skip-first",

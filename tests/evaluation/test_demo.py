@@ -1,6 +1,7 @@
 """What the demo makes of its answers, and the demo itself, small."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tiller.evaluation.inputs import InputError
 from tiller.evaluation.jsonl import rounded
 from tiller.evaluation.profiles import best_profiles, write_profiles
 from tiller.evaluation.selection import FLUENCY_WEIGHT, REFINED, TRIAL_ALPHAS, Goal, Part, Push, _extended, gain_of
+from tiller.evaluation.sotopia.demo_run import ALPHAS, SWEPT
 
 from .test_cli import run_tiller
 
@@ -119,9 +121,21 @@ def test_rows_are_plain_and_rounded() -> None:
     assert rounded({"a": [1, 1.00000049, True, None]}) == {"a": [1, 1.0, True, None]}
 
 
+def _arms(run: Path) -> Counter[str]:
+    """Episodes of each arm of a run that has a report."""
+    assert (run / "report.html").stat().st_size > 10_000
+    return Counter(json.loads(line)["arm"] for line in (run / "episodes.jsonl").read_text().splitlines())
+
+
 def test_a_small_demo(tmp_path: Path) -> None:
-    done = run_tiller("demo", "--out", str(tmp_path), "--prompts", "4", "--alphas", "-4,6", "--allow-weak")
+    done = run_tiller(
+        "demo", "--out", str(tmp_path), "--prompts", "4", "--alphas", "-4,6", "--scenarios", "2", "--allow-weak"
+    )
     assert done.returncode == 0, done.stderr
+    assert _arms(tmp_path / "episodes") == {"unsteered": 2, "french": 2, "hostile": 2, "warm": 2}
+    assert set(_arms(tmp_path / "sweep").values()) == {2} and len(_arms(tmp_path / "sweep")) == 1 + len(SWEPT) * len(
+        ALPHAS
+    )
     rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
     cells = [(r["trait"], r["alpha"], r["prompt_index"]) for r in rows]
     assert cells == [(t, a, i) for t in ("french", "tone") for a in (-4.0, 0.0, 6.0) for i in range(4)]

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from tiller.evaluation.answers import mean_logprob
-
 from ..episode_record import EpisodeRecord, TurnRecord
 from ..prompts import agent_prompt
 from ..score_record import Score
@@ -92,6 +90,8 @@ def _argument(text: str) -> tuple[int, int]:
 def _logprobs(llm: Any, spans: Sequence[Span]) -> list[float]:
     """Mean log-probability of each span, all in one engine call."""
     from vllm import SamplingParams
+
+    from tiller.evaluation.answers import mean_logprob
 
     if not spans:
         return []

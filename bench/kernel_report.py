@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from tiller.evaluation.report import COLOURS, INK, style, write_png
+from tiller.evaluation.plotting import COLOURS, INK, style, write_png
 
 from .contenders import NAMES
 from .operations import OPERATIONS

@@ -19,11 +19,13 @@ from .jsonl import write_json
 from .options import ConfigOption, Op, SAEOption, SeedOption, Unit
 from .sotopia.cli import app as sotopia_app
 from .spec_options import spec_of
+from .sweep_cli import sweep
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
 app.add_typer(bench_app, name="bench")
 app.add_typer(features_app, name="features")
 app.add_typer(sotopia_app, name="sotopia")
+app.command()(sweep)
 console = Console()
 
 

@@ -10,7 +10,8 @@ from rich.table import Table as RichTable
 
 from .demo import MAX_UNSTEERED, MIN_STEERED, Point, Row, Trait, failures
 from .features import Separation
-from .report import COLOURS, Report, Section, Table, legend_below, new_figure, plot_intervals, style, write_png
+from .plotting import COLOURS, legend_below, new_figure, plot_intervals, style, write_png
+from .report import Report, Section, Table
 from .stats import Interval
 
 TERMINAL_HEADER = ("alpha", "French", "tone", "fluency", "distinct", "delta", "steered", "cached")

@@ -162,6 +162,47 @@ def calibrate_features(
     )  # fmt: skip
 
 
+@app.command("correlate")
+def correlate_features(
+    episodes: Annotated[Path, typer.Option(help="Folder of a judged run, or a file of recorded episodes with scores.")],
+    out: Annotated[Path, typer.Option(help="Folder for the table, the figures and report.html.", file_okay=False)],
+    config: ConfigOption = "demo",
+    sae: SAEOption = "default",
+    arm: Annotated[list[str], typer.Option(help="Arm of the run to look at; may be repeated.")] = ["unsteered"],  # noqa: B006
+    pool: Annotated[
+        Literal["mean", "max"], typer.Option(help="Over the tokens of all that an agent said in an episode.")
+    ] = "mean",
+    min_support: Annotated[int, typer.Option(min=2, help="Agents that a feature must be active on at least.")] = 5,
+    limit: Annotated[int, typer.Option(min=1, help="How many to show for each score.")] = 10,
+    skip_first: SkipFirstOption = 1,
+) -> None:
+    """Correlate features' activations on what agents said with the agents' scores."""
+    import numpy as np
+
+    from . import correlate, correlate_report
+    from .features import read_activations
+
+    loaded = load_config(config)
+    samples = correlate.samples_of(episodes, arm)
+    texts = [text for sample in samples for text in sample.texts]
+    group = np.repeat(np.arange(len(samples)), [len(sample.texts) for sample in samples])
+    with boot(loaded) as llm:
+        activations = read_activations(llm, texts, sae, skip_first)
+    found = correlate.correlate(correlate.pool(activations, group, len(samples), pool), samples, min_support)
+    labels = loaded.labels(sae)
+    facts = [("agents", str(len(samples))), ("scenarios", str(len({s.cluster for s in samples}))),
+             ("utterances", f"{len(texts):,}"), ("SAE", sae), ("pooled by", pool), ("model", loaded.model)]  # fmt: skip
+    correlate_report.write_correlates(out, found, labels, facts)
+    for score, own in correlate_report.by_score(found).items():
+        table = Table(title=score, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        for name in correlate_report.HEADER:
+            table.add_column(name)
+        for entry in own[:limit]:
+            table.add_row(*correlate_report.cells(entry, labels.get(entry.feature, "")))
+        console.print(table)
+    console.print(f"wrote report.html, correlations.parquet and figures/ to {out}", highlight=False, soft_wrap=True)
+
+
 def _two_sets(
     positive: Path | None, negative: Path | None, texts: Path | None, label: str | None, positive_value: str | None
 ) -> tuple[list[str], list[bool]]:

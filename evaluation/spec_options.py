@@ -33,7 +33,7 @@ def spec_of(
     body["features"] = body.get("features", []) + [_edit(text, op, unit, sae) for text in features]
     body["vectors"] = body.get("vectors", []) + [_vector(text) for text in vectors]
     if where is not None:
-        body["where"] = _where(where)
+        body["where"] = parse_where(where)
     if error_term is not None:
         body["error_term"] = error_term
     return parse_spec(body)
@@ -64,7 +64,7 @@ def _number(text: str, field: str) -> float:
         raise InputError(f"{text!r} is no number", field) from None
 
 
-def _where(text: str) -> Any:
+def parse_where(text: str) -> Any:
     """all, prompt, generated, or START:END with either side left out."""
     start, is_span, end = text.partition(":")
     if not is_span:

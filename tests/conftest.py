@@ -22,12 +22,7 @@ if not torch.cuda.is_available():
 NEEDS: dict[str, tuple[str, Callable[[], Any]]] = {  # marker -> what its tests need, and whether it is here
     "browser": ("Chromium", lambda: shutil.which("chromium")),
     "gpu": ("CUDA device", torch.cuda.is_available),
-}
-
-
-NEEDS: dict[str, tuple[str, Callable[[], Any]]] = {
-    "gpu": ("CUDA device", torch.cuda.is_available),
-    "browser": ("Chromium", lambda: shutil.which("chromium")),
+    "sotopia": ("SOTOPIA_PYTHON (docs/sotopia.md)", lambda: os.environ.get("SOTOPIA_PYTHON")),
 }
 
 

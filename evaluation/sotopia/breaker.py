@@ -44,8 +44,8 @@ class Breaker:
 
     @property
     def passable(self) -> bool:
-        """Whether an ask would go out at once, be it as the probe."""
-        return self._gone is None and (self._next_try is None or not (self._probing or self.wait_left))
+        """Whether an ask would not have to wait here: it would go out, be it as the probe, or learn that all is over."""
+        return self._gone is not None or self._next_try is None or not (self._probing or self.wait_left)
 
     @property
     def last_failure(self) -> str:

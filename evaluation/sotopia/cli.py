@@ -3,6 +3,7 @@
 import typer
 
 from .listing import list_scenes
+from .report_cli import report
 from .run_cli import run
 from .score_cli import score
 from .turn_cli import steer_turns
@@ -19,3 +20,4 @@ app.command("list")(list_scenes)
 app.command("turn")(steer_turns)
 app.command()(run)
 app.command()(score)
+app.command()(report)

@@ -82,7 +82,7 @@ class EndpointSpeaker:
 
     @property
     def ready(self) -> bool:
-        """Whether an ask would go out now, as far as the endpoint is concerned."""
+        """Whether an ask would go out now, or learn that the endpoint is gone."""
         return self.breaker.passable and not self._limit.pause_left
 
     @property
@@ -320,4 +320,4 @@ def _time(http_date: str) -> datetime:
 
 def _backoff(tries: int) -> float:
     """Seconds before try number `tries` + 1: a random part of a span that doubles, so that clients don't come in step."""
-    return random.uniform(0, min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0**tries))
+    return random.uniform(0, min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** (tries - 1)))

@@ -129,7 +129,7 @@ async def _play_prompt(unit: Unit, speaker: Speaker, turns: Sequence[TurnRecord]
     if not turns:
         ask = Ask(messages=unit.prompt, seed=unit.turn_seed(0), **_common(unit, 0))
         reply = await speaker.ask(ask)
-        said = {
+        said: dict[str, Any] = {
             "name": ASSISTANT,
             "action_type": "speak",
             "argument": reply.text,

@@ -37,6 +37,7 @@ CREATE TABLE scores (
 PUT_TURN = "INSERT INTO turns VALUES (?, ?, ?, ?)"
 PUT_OUTCOME = "INSERT INTO outcomes VALUES (?, ?)"
 PUT_SCORE = "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?)"
+BUSY_SECONDS = 60.0  # for who writes scores beside a run
 NO_SEAT = -1  # a score of the unit as a whole; NULLs would not be unique
 
 
@@ -68,7 +69,9 @@ class Journal(JournalReader):
 
     def _open(self, folder: Path) -> None:
         self.folder = folder
-        self._connection = sqlite3.connect(folder / FILE, check_same_thread=False, isolation_level=None)
+        self._connection = sqlite3.connect(
+            folder / FILE, check_same_thread=False, isolation_level=None, timeout=BUSY_SECONDS
+        )
         try:
             self._connection.execute("PRAGMA synchronous = FULL")
             self._connection.execute("PRAGMA journal_mode = WAL")

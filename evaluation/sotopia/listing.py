@@ -1,13 +1,12 @@
 """`tiller sotopia list`: what is in a data set, one line an environment or a recorded conversation."""
 
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from tiller.evaluation.inputs import InputError
 
@@ -44,11 +43,8 @@ def list_scenes(
     """Browse environments or recorded conversations: who takes part, their goals, scores and first turn."""
     rows = rows_of(shipped_records() if data is None else data)
     shown = rows if show_all else rows[:SHOWN]
-    console = Console()
-    if console.is_terminal and not show_all:
-        console.print(_table(shown))
-    else:
-        print(*_lines(shown, console.width if console.is_terminal else None), sep="\n")
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print(*(_lines(shown, width) if show_all or width is None else _blocks(shown, width)), sep="\n")
     if len(rows) > len(shown):
         print(f"and {len(rows) - len(shown)} more, which --show-all lists")
 
@@ -79,23 +75,25 @@ def _environment_row(index: int, environment: EnvironmentProfile, world: World |
     castings = [] if world is None else world.castings(environment)
     names = "-" if world is None or not castings else " & ".join(world.agents[pk].name for pk in castings[0])
     more = f" (+{len(castings) - 1})" if len(castings) > 1 else ""
-    goals = " | ".join(visible_text(goal, seat) for seat, goal in zip(SEATS, environment.agent_goals, strict=True))
-    return Row(index, environment.codename or environment.pk, names + more, "-", _flat(goals), "-")
+    return Row(index, environment.codename or environment.pk, names + more, "-", _goals(environment.agent_goals), "-")
 
 
 def _record_row(index: int, record: Record) -> Row:
     scores = " / ".join("-" if value is None else f"{value:.2f}" for value in record.overall)
     turn = record.turns[0] if record.turns else None
     said = "-" if turn is None else render_action(turn.name, turn.action_type, turn.argument)
-    goals = " | ".join(record.goals)
     return Row(
         index,
         record.codename or record.environment_id,
         " & ".join(record.names),
         "-" if record.overall == (None, None) else scores,
-        _flat(goals),
+        _goals(record.goals),
         _flat(said),
     )
+
+
+def _goals(goals: tuple[str, str]) -> str:
+    return _flat(" | ".join(visible_text(goal, seat) for seat, goal in zip(SEATS, goals, strict=True)))
 
 
 def _flat(text: str) -> str:
@@ -103,29 +101,29 @@ def _flat(text: str) -> str:
 
 
 def _lines(rows: Sequence[Row], width: int | None) -> list[str]:
-    """Columns of equal width but for the last two; whole, or cut at `width` characters."""
-    if not rows:
-        return []
-    widths = [max(len(str(row[i])) for row in rows) for i in range(4)]
-    lines = [
-        f"{row.number:>{widths[0]}}  {row.codename:<{widths[1]}}  {row.participants:<{widths[2]}}  "
-        f"{row.scores:<{widths[3]}}  goals: {row.goals}  first turn: {row.first_turn}"
+    """A line each, in columns but for the last two; whole, or cut at `width` characters."""
+    heads = _heads(rows)
+    lines = [f"{head}  goals: {r.goals}  first turn: {r.first_turn}" for head, r in zip(heads, rows, strict=True)]
+    return [_cut(line, width) for line in lines]
+
+
+def _blocks(rows: Sequence[Row], width: int) -> list[str]:
+    """Three lines each, so that one reads goals and first turn on a narrow terminal too."""
+    blocks = zip(_heads(rows), rows, strict=True)
+    return [
+        _cut(line, width)
+        for head, row in blocks
+        for line in (head, f"    goals: {row.goals}", f"    first turn: {row.first_turn}")
+    ]
+
+
+def _heads(rows: Sequence[Row]) -> list[str]:
+    widths = [max((len(str(row[i])) for row in rows), default=0) for i in range(4)]
+    return [
+        f"{row.number:>{widths[0]}}  {row.codename:<{widths[1]}}  {row.participants:<{widths[2]}}  {row.scores:<{widths[3]}}"
         for row in rows
     ]
-    return [line if width is None or len(line) <= width else f"{line[: width - 1]}…" for line in lines]
 
 
-def _table(rows: Sequence[Row]) -> Table:
-    table = Table(box=None)
-    for name, ratio in (
-        ("", None),
-        ("codename", None),
-        ("who", None),
-        ("overall", None),
-        ("goals", 2),
-        ("first turn", 2),
-    ):
-        table.add_column(name, ratio=ratio, no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        table.add_row(*(Text(str(value)) for value in row))
-    return table
+def _cut(line: str, width: int | None) -> str:
+    return line if width is None or len(line) <= width else f"{line[: width - 1]}…"

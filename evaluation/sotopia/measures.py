@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tiller.evaluation.bootstrap import indices_of
 
-from .metrics import Metric, metric_of
+from .metrics import KINDS, Metric, metric_of
 from .results import Results, Role, role_of
 from .score_record import Score
 from .unit import UNSTEERED, Arm
@@ -98,14 +98,8 @@ def measures_of(results: Results, design: Design) -> list[Measure]:
     for score in results.scores:
         key = (role_of(units[score.unit_id], score.seat), names[score.judge_id], score.metric)
         found[key].add(score.unit_id, score.seat, score.value, score.cause)
-    ordered = sorted(found.items(), key=lambda item: ROLES.index(item[0][0]))
-    return [
-        Measure(
-            judge=judge, metric=metric_of(metric), role=role, values=cells.values(design),
-            causes=cells.causes(results, design),
-        )
-        for (role, judge, metric), cells in ordered
-    ]  # fmt: skip
+    measures = [cells.measure(results, design, *key) for key, cells in found.items()]
+    return sorted(measures, key=lambda m: (ROLES.index(m.role), KINDS.index(m.metric.kind)))
 
 
 class _Cells:
@@ -121,6 +115,15 @@ class _Cells:
             self.missing[unit_id] = cause
         else:
             own.append(value)
+
+    def measure(self, results: Results, design: Design, role: Role, judge: str, metric: str) -> Measure:
+        return Measure(
+            judge=judge,
+            metric=metric_of(metric),
+            role=role,
+            values=self.values(design),
+            causes=self.causes(results, design),
+        )
 
     def values(self, design: Design) -> NDArray:
         matrix = np.full(design.planned.shape, np.nan)

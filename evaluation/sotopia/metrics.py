@@ -1,8 +1,12 @@
 """What is known of a metric by its name: how it is written, its range, and what it stands for in a comparison."""
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 Kind = Literal["behaviour", "fluency", "social", "form"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Metric(NamedTuple):
@@ -21,14 +25,16 @@ class Metric(NamedTuple):
         ends = f"{self.low:g} to {self.high:g}" if self.low is not None and self.high is not None else ""
         return f"{self.label}, {self.unit or ends}" if self.unit or ends else self.label
 
-    def scaled(self, value: float) -> float:
-        """On 0 to 1, for products and harmonic means; see `is_scalable`."""
-        assert self.low is not None and self.high is not None
-        return (value - self.low) / (self.high - self.low)
-
     @property
     def is_scalable(self) -> bool:
-        return self.low is not None and self.high is not None
+        return self.high is not None and (self.low is not None or self == LOGPROB)
+
+    def scaled(self, values: NDArray) -> NDArray:
+        """On 0 to 1, for products and harmonic means: by the range, or a token's mean probability."""
+        assert self.is_scalable
+        if self.low is None or self.high is None:
+            return np.exp(values)
+        return (values - self.low) / (self.high - self.low)
 
 
 def _social(name: str, low: float, high: float, label: str = "") -> Metric:
@@ -52,16 +58,22 @@ KNOWN = {
         Metric("fluency", "fluency", "fluency", 0, 2),
         Metric("instruct", "instruction", "form", 0, 2),
         Metric("french", "French lines", "behaviour", 0, 1, "share"),
-        Metric("warm", "warmth", "behaviour", 0, 1),
-        Metric("hostile", "hostility", "behaviour", 0, 1),
         Metric("tone", "tone", "behaviour", -1, 1, "-1 hostile, +1 warm"),
-        Metric("mean_logprob", "log-probability under the unsteered model", "fluency", None, 0, "nats per token"),
         Metric("distinct_1", "distinct words", "form", 0, 1, "share"),
         Metric("distinct_2", "distinct word pairs", "form", 0, 1, "share"),
         Metric("distinct_3", "distinct word triples", "form", 0, 1, "share"),
-        Metric("repetition", "repetition", "form", 0, 1, "share"),
+        Metric("repeated_lines", "repeated lines", "form", 0, 1, "share"),
+        Metric("words_per_line", "length of lines", "form", 0, None, "words"),
+        Metric("valid_share", "valid actions", "form", 0, 1, "share of turns"),
+        Metric("cut_share", "cut actions", "form", 0, 1, "share of turns"),
+        Metric("turns", "turns", "form", 0, None, "turns"),
+        Metric("stopped_left", "ended by leaving", "form", 0, 1, "share of episodes"),
+        Metric("stopped_max_turns", "ended at the last turn", "form", 0, 1, "share of episodes"),
+        Metric("stopped_stale", "ended in silence", "form", 0, 1, "share of episodes"),
     )
 }
+LOGPROB = Metric("mean_logprob", "fluency", "fluency", None, 0, "mean log-probability, nats per token")
+KNOWN[LOGPROB.name] = LOGPROB
 
 
 def metric_of(name: str) -> Metric:

@@ -11,6 +11,7 @@ from .endpoint import EndpointSpeaker
 from .settings import EndpointConfig
 
 MAX_SESSIONS = 100_000  # remembered; the longest unused are forgotten first
+SLACK = 4  # asks that a session's replica may have more than another one before loads are compared
 MAX_LOSSES = 5  # replicas that may be lost under an ask before it counts as what brings them down
 SHORTEST_WAIT, LONGEST_WAIT = 0.05, 1.0  # seconds between two looks whether a replica is back
 
@@ -41,7 +42,7 @@ class _Member:
 
 
 class Pool:
-    """Asks the replica of an ask's session while that is ready, else the one with the fewest asks.
+    """Asks the replica of an ask's session while that is ready and not twice as busy, else the one with the fewest asks.
 
     An ask is with one replica at a time: it goes to another one only after the first has given it back. While none is
     ready asks wait. Raises EndpointError from `ask` when all replicas are gone for good.
@@ -101,9 +102,10 @@ class Pool:
             await self._wait()
 
     def _of_session(self, session: str, ready: list[_Member]) -> _Member:
+        least = min(ready, key=lambda member: member.load)
         home = self._homes.get(session)
-        if home not in ready:
-            home = min(ready, key=lambda member: member.load)
+        if home not in ready or home.load > 2 * (least.load + SLACK):
+            home = least
         if session:
             self._homes[session] = home
             self._homes.move_to_end(session)

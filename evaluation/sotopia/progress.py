@@ -37,7 +37,8 @@ class Progress:
     _samples: deque[tuple[float, int, int]] = field(default_factory=deque)  # time, turns, completion tokens
 
     def begin(self, outcomes: dict[str, Outcome]) -> None:
-        """Counts what earlier sittings ended."""
+        """Counts what earlier sittings ended; this one's clock starts."""
+        self._began = time.monotonic()
         for outcome in outcomes.values():
             self._count(outcome)
 

@@ -217,13 +217,23 @@ def _rewards(given: Any) -> tuple[Rewards | None, Rewards | None]:
 
 def _reward(given: Any) -> Rewards | None:
     """One agent's scores: [overall, {dimension: value}], either of them alone, or none. A bare 0 is how Sotopia notes that
-    its judge failed, so it is none."""
+    its judge failed, so it is none.
+
+    Raises ValueError where it is none of these.
+    """
     if is_missing(given) or given == 0:
         return None
     if isinstance(given, int | float):
         return {OVERALL: float(given)}
     if isinstance(given, dict):
-        return {name: float(value) for name, value in given.items() if not is_missing(value)} or None
-    overall, dimensions = given
-    scores = _reward(dimensions)
+        return {name: _number(name, value) for name, value in given.items() if not is_missing(value)} or None
+    if not isinstance(given, list | tuple) or len(given) != 2:
+        raise ValueError(f"rewards: {given!r:.80} given; [overall score, {{dimension: score}}] is needed")
+    overall, scores = given[0], _reward(given[1])
     return _reward(overall) if scores is None else {**(_reward({OVERALL: overall}) or {}), **scores}
+
+
+def _number(name: str, value: Any) -> float:
+    if not isinstance(value, int | float):
+        raise ValueError(f"rewards.{name}: {value!r:.80} given; a number is needed")
+    return float(value)

@@ -33,8 +33,10 @@ class RunLock:
         os.pwrite(self._file, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
 
     def release(self) -> None:
-        _held.discard(self._path)
-        os.close(self._file)
+        if self._file >= 0:
+            _held.discard(self._path)
+            os.close(self._file)
+            self._file = -1
 
 
 def _refusal(folder: Path, holder: str) -> InputError:

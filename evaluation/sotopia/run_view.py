@@ -57,7 +57,9 @@ def show_sitting(console: Console, sitting: Sitting, out: Path) -> None:
         if failed:
             console.print(f"{failed} episodes failed; the same command with --retry-failed goes on with them")
         console.print(
-            f"next: tiller sotopia score {out}, then tiller sotopia report {out}", highlight=False, soft_wrap=True
+            f"next: tiller sotopia score --out {out}, then tiller sotopia report --out {out}",
+            highlight=False,
+            soft_wrap=True,
         )
         return
     retry = " with --retry-failed" if ending.state == "failing" else ""

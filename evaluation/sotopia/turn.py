@@ -15,6 +15,7 @@ from .prompts import agent_prompt, turn_number
 from .protocol import Protocol
 from .record import Record
 from .records import scene_of
+from .way import Way
 from .world import World
 
 
@@ -70,15 +71,15 @@ def _moment(record: Record, index: int, turn: int, world: World | None) -> Momen
 
 
 def steer_moments(
-    llm: SteeredLLM, protocol: Protocol, moments: Sequence[Moment], specs: Sequence[SteeringSpec], seed: int
+    llm: SteeredLLM, protocol: Protocol, moments: Sequence[Moment], ways: Sequence[Way], seed: int
 ) -> list[dict[str, Any]]:
-    """The next action at each moment under each spec beside the unsteered one, as JSON data, moment by moment.
+    """The next action at each moment in each way beside the unsteered one, as JSON data, moment by moment.
 
     One engine call. All answers at moment i are sampled with `seed` + i; the features that specs edit are read in the
     unsteered run. Raises TillerError where a spec doesn't fit the engine, vLLM's error where a prompt doesn't.
     """
-    reads = _reads(specs)
-    arms = [*reads, *specs]
+    reads = _reads([way.spec for way in ways])
+    arms = [*reads, *(way.spec for way in ways)]
     params = [_params(protocol, moment, seed + i) for i, moment in enumerate(moments)]
     outputs = llm.chat(
         [moment.prompt(protocol) for moment in moments for _ in arms],
@@ -89,9 +90,9 @@ def steer_moments(
     results = []
     for i, moment in enumerate(moments):
         here = outputs[i * len(arms) : (i + 1) * len(arms)]
-        for spec, output in zip(specs, here[len(reads) :], strict=True):
-            unsteered = here[_reader(reads, spec)]
-            results.append(_result(llm, protocol, moment, spec, params[i], unsteered, output))
+        for way, output in zip(ways, here[len(reads) :], strict=True):
+            unsteered = here[_reader(reads, way.spec)]
+            results.append(_result(llm, protocol, moment, way, params[i], unsteered, output))
     return results
 
 
@@ -126,16 +127,17 @@ def _params(protocol: Protocol, moment: Moment, seed: int) -> Any:
 
 
 def _result(
-    llm: SteeredLLM, protocol: Protocol, moment: Moment, spec: SteeringSpec, params: Any, unsteered: Any, steered: Any
+    llm: SteeredLLM, protocol: Protocol, moment: Moment, way: Way, params: Any, unsteered: Any, steered: Any
 ) -> dict[str, Any]:
     """The keys of `tiller generate`, then where it is, who acts and what was recorded there."""
     prompt = moment.prompt(protocol)[-1]["content"]
-    result = record_of(Pair(prompt, steered, unsteered), spec, params, llm)
-    edited = {str(edit.id) for edit in spec.features}
+    result = record_of(Pair(prompt, steered, unsteered), way.spec, params, llm)
+    edited = {str(edit.id) for edit in way.spec.features}
     values = {key: value for key, value in result["baseline_feature_values"].items() if key in edited}
     return {
         **result,
         "baseline_feature_values": values,
+        "way": way.name,
         "record_idx": moment.record_index,
         "turn_idx": moment.turn_index,
         "environment_id": moment.record.environment_id,

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from tiller.engine.config import Config, load_config
-from tiller.engine.spec import SteeringSpec
 from tiller.evaluation.boot import boot
 from tiller.evaluation.inputs import InputError
 from tiller.evaluation.jsonl import write_json
@@ -19,6 +18,7 @@ from .listing import DataOption, shipped_records
 from .records import read_records
 from .settings import settings_of
 from .turn_view import show_turns
+from .way import Way
 from .world import load_world
 
 console = Console()
@@ -47,7 +47,7 @@ def steer_turns(
 ) -> None:
     """Let recorded conversations go on for one turn, with and without steering, in one batch."""
     loaded = load_config(config)
-    specs = specs_of(loaded, feature, op, unit, sae, profile, vector, steering, where, error_term)
+    ways = ways_of(loaded, feature, op, unit, sae, profile, vector, steering, where, error_term)
     settings = settings_of(loaded)
     records = read_records(shipped_records() if data is None else data)
 
@@ -57,17 +57,17 @@ def steer_turns(
 
     moments = moments_of(records, record_idx, turn_idx, load_world(settings.data))
     plan = make_plan(loaded)
-    for spec in specs:
-        plan.check(spec)
+    for way in ways:
+        plan.check(way.spec)
     with boot(loaded) as llm:
-        results = steer_moments(llm, settings.protocol, moments, specs, seed)
+        results = steer_moments(llm, settings.protocol, moments, ways, seed)
     show_turns(console, results)
     if output_file is not None:
         write_json(results[0] if len(results) == 1 else results, output_file)
         console.print(f"wrote {output_file}", highlight=False, soft_wrap=True)
 
 
-def specs_of(
+def ways_of(
     config: Config,
     features: Sequence[str],
     op: str,
@@ -78,24 +78,22 @@ def specs_of(
     steering: Sequence[str],
     where: str | None,
     error_term: bool | None,
-) -> list[SteeringSpec]:
-    """One spec for each profile, JSON text, feature value and vector alpha, in this order.
+) -> list[Way]:
+    """One for each profile, JSON text, feature value and vector alpha, in this order.
 
     Raises TillerError naming the option that is wrong, or where there is none.
     """
-    given = [
-        *({"profile": name} for name in profiles),
-        *({"steering": text} for text in steering),
-        *({"features": [text]} for option in features for text in _one_by_one(option)),
-        *({"vectors": [text]} for option in vectors for text in _one_by_one(option)),
+    given: list[tuple[str, dict[str, Any]]] = [
+        *((name, {"profile": name}) for name in profiles),
+        *((text, {"steering": text}) for text in steering),
+        *((f"{op} {text}", {"features": [text]}) for option in features for text in _one_by_one(option)),
+        *((text, {"vectors": [text]}) for option in vectors for text in _one_by_one(option)),
     ]
-    specs = [
-        spec_of(config, op=op, unit=unit, sae=sae, where=where, error_term=error_term, **options)  # type: ignore[arg-type]
-        for options in given
-    ]
-    if not specs or any(spec.idle for spec in specs):
+    common: dict[str, Any] = {"op": op, "unit": unit, "sae": sae, "where": where, "error_term": error_term}
+    ways = [Way(name, spec_of(config, **common, **options)) for name, options in given]
+    if not ways or any(way.spec.idle for way in ways):
         raise InputError("nothing to steer with; give --feature, --vector, --profile or --steering")
-    return specs
+    return ways
 
 
 def _one_by_one(option: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Steered turns on the terminal: each moment's last line, and below it the unsteered action beside every steered one."""
+"""Steered turns on the terminal: each moment's last line, and below it the unsteered action beside the steered ones."""
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -13,33 +13,52 @@ from tiller.evaluation.generate_view import receipt_lines
 
 from .actions import render_action
 
+PANEL_WIDTH = 40  # characters that a panel should at least have
+
 
 def show_turns(console: Console, results: Sequence[dict[str, Any]]) -> None:
     """`results` as `turn.steer_moments` makes them."""
     for _, group in groupby(results, key=lambda result: (result["record_idx"], result["turn_idx"])):
         here = list(group)
-        first = here[0]
-        title = (
-            f"record {first['record_idx']}, turn {first['turn_idx']}, {first['codename'] or first['environment_id']}"
-        )
-        console.print(Text(title, style="bold"))
-        if first["last_turn"] is not None:
-            console.print(Text(f"  {first['last_turn']}"))
-        if first["recorded_action"] is not None:
-            console.print(Text(f"  recorded: {said(first['agent'], first['recorded_action'])}", style="dim"))
+        _show_moment(console, here[0])
+        for row in rows_of(_panels(here), console.width):
+            console.print(row)
         for result in here:
-            _show(console, result)
+            first, *others = receipt_lines(result)
+            console.print(Text("\n  ".join([f"{result['way']}: {first}", *others]), style="dim"))
 
 
-def _show(console: Console, result: dict[str, Any]) -> None:
-    sides = [("unsteered", "dim", "baseline_action"), (spec_title(result["steering"]), "blue", "steered_action")]
-    row = Table.grid(expand=True, padding=(0, 1))
-    for _ in sides:
-        row.add_column(ratio=1)
-    row.add_row(*(Panel(Text(said(result["agent"], result[k])), title=Text(n), border_style=s) for n, s, k in sides))
-    console.print(row)
-    for line in receipt_lines(result):
-        console.print(Text(line, style="dim"))
+def _show_moment(console: Console, result: dict[str, Any]) -> None:
+    where = result["codename"] or result["environment_id"]
+    console.print(Text(f"record {result['record_idx']}, turn {result['turn_idx']}, {where}", style="bold"))
+    if result["last_turn"] is not None:
+        console.print(Text(f"  {result['last_turn']}"))
+    if result["recorded_action"] is not None:
+        console.print(Text(f"  recorded: {said(result['agent'], result['recorded_action'])}", style="dim"))
+
+
+def _panels(results: Sequence[dict[str, Any]]) -> list[Panel]:
+    """The unsteered action of one moment, and all steered ones."""
+    sides = [("unsteered", "dim", results[0]["baseline_action"])]
+    sides += [(result["way"], "blue", result["steered_action"]) for result in results]
+    agent = results[0]["agent"]
+    return [
+        Panel(Text(said(agent, action)), title=Text(name, no_wrap=True, overflow="ellipsis"), border_style=style)
+        for name, style, action in sides
+    ]
+
+
+def rows_of(panels: Sequence[Panel], width: int) -> list[Table]:
+    """Panels side by side, as many as are readable at `width` characters."""
+    num = min(len(panels), max(2, width // PANEL_WIDTH))
+    rows = []
+    for start in range(0, len(panels), num):
+        row = Table.grid(expand=True, padding=(0, 1))
+        for _ in range(num):
+            row.add_column(ratio=1)
+        row.add_row(*panels[start : start + num])
+        rows.append(row)
+    return rows
 
 
 def said(name: str, action: dict[str, Any] | None) -> str:
@@ -47,14 +66,3 @@ def said(name: str, action: dict[str, Any] | None) -> str:
     if action is None:
         return f"{name}: max_tokens ended the answer before its action"
     return render_action(name, action["action_type"], action["argument"])
-
-
-def spec_title(spec: dict[str, Any]) -> str:
-    """What a spec does, in a few characters."""
-    edits = [f"{edit['id']} {_change(edit.get('op', 'add'), edit.get('value'))}" for edit in spec.get("features", [])]
-    return ", ".join([*edits, *(f"{v['name']} {v['alpha']:g}" for v in spec.get("vectors", []))]) or "steered"
-
-
-def _change(op: str, value: float | None) -> str:
-    signs = {"add": "+=", "set": "=", "scale": "*=", "min": ">=", "max": "<="}
-    return op if value is None else f"{signs[op]} {value:g}"

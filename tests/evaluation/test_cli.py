@@ -23,10 +23,19 @@ FROZEN = {
     "demo": "--alphas --allow-weak --config --out --prompts --seed",
     "doctor": "--config --no-hf",
     "features calibrate": "--config --sae --skip-first --texts",
+    "features correlate": "--arm --config --episodes --limit --min-support --out --pool --sae --skip-first",
     "features find": "--config --label --limit --negative --out --positive --positive-value --sae --skip-first --texts",
     "features list": "--config --limit --sae --sort",
     "features show": "--config --sae --skip-first --texts --top",
     "serve": "--config --steering-api-key --steering-dir",
+    "sotopia run": "--agent --arm --config --data --dry-run --endpoints --episode-logs --in-flight --max-turns --out "
+    "--partner --ray --retry-failed --scenarios --seat --seeds",
+    "sotopia list": "--data --show-all",
+    "sotopia turn": "--config --data --error-term --feature --no-error-term --op --output-file --profile --record-idx --sae "
+    "--seed --steering --turn-idx --unit --vector --where",
+    "sotopia report": "--out",
+    "sweep": "--alphas --config --dry-run --endpoints --feature --judge --max-turns --norm --out --profile --prompts --ray "
+    "--sae --scenarios --seat --seeds --unit --vector --where",
     "generate": "--chat --config --error-term --feature --max-tokens --no-baseline --no-chat --no-error-term --op "
     "--output-file --profile --prompts --sae --seed --steering --temperature --unit --vector --where",
 }

@@ -1,7 +1,8 @@
 import re
 from pathlib import Path
 
-from tiller.evaluation.report import Report, Section, Table, new_figure, plot_intervals, style, svg_of
+from tiller.evaluation.plotting import new_figure, plot_intervals, style, svg_of
+from tiller.evaluation.report import Report, Section, Table
 from tiller.evaluation.stats import Interval
 
 

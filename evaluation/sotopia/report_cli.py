@@ -1,0 +1,19 @@
+"""`tiller sotopia report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+console = Console()
+
+
+def report(
+    out: Annotated[Path, typer.Option(help="Folder of the run; the report is written there.", file_okay=False)],
+) -> None:
+    """Write a run's tables, figures and report.html: means, paired differences, intervals, and what is missing."""
+    from .findings_view import show_findings
+    from .outcome_report import write_run_report
+
+    show_findings(console, write_run_report(out), out)

@@ -41,14 +41,14 @@ class FluencyJudge(Judge):
 
     async def judge_batch(self, records: Sequence[EpisodeRecord]) -> list[list[Score]]:
         llm = self._engine()
-        asked = [(r, seat, self._spans(llm, r, seat)) for r in records for seat in seats(r)]
+        asked = [[(seat, self._spans(llm, record, seat)) for seat in seats(record)] for record in records]
         limit = llm.llm.model_config.max_model_len
-        fitting = [spans for _, _, spans in asked if all(len(span.ids) < limit for span in spans)]
-        logprobs = iter(_logprobs(llm, [span for spans in fitting for span in spans]))
-        found: dict[str, list[Score]] = {record.unit.unit_id: [] for record in records}
-        for record, seat, spans in asked:
-            found[record.unit.unit_id] += self._score(record, seat, spans, limit, logprobs)
-        return [found[record.unit.unit_id] for record in records]
+        fitting = [own for of_record in asked for _, own in of_record if all(len(span.ids) < limit for span in own)]
+        logprobs = iter(_logprobs(llm, [span for own in fitting for span in own]))
+        return [
+            [score for seat, own in of_record for score in self._score(record, seat, own, limit, logprobs)]
+            for record, of_record in zip(records, asked, strict=True)
+        ]
 
     def _score(self, record: EpisodeRecord, seat: int, spans: list[Span], limit: int, logprobs: Any) -> list[Score]:
         if too_long := [len(span.ids) for span in spans if len(span.ids) >= limit]:

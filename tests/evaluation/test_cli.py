@@ -38,6 +38,7 @@ FROZEN = {
     "sotopia turn": "--config --data --error-term --feature --no-error-term --op --output-file --profile --record-idx --sae "
     "--seed --steering --turn-idx --unit --vector --where",
     "sotopia report": "--out",
+    "sotopia score": "--config --endpoint --judge --out --repeats",
     "sweep": "--alphas --config --dry-run --endpoints --feature --judge --max-turns --norm --out --profile --prompts --ray "
     "--sae --scenarios --seat --seeds --unit --vector --where",
     "generate": "--chat --config --error-term --feature --max-tokens --no-baseline --no-chat --no-error-term --op "

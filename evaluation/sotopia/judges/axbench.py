@@ -2,10 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-
-import numpy as np
-
-from tiller.evaluation.composites import harmonic
+from statistics import harmonic_mean
 
 from ..ask import Speaker
 from ..episode_record import EpisodeRecord
@@ -70,7 +67,7 @@ class AxbenchJudge(AskingJudge):
         except Missing as why:
             return self.missing(record, seat, (*PARTS, OVERALL), why)
         found = [self.score(record, seat, p, grade, why) for p, (grade, why) in zip(PARTS, grades, strict=True)]
-        return [*found, self.score(record, seat, OVERALL, float(harmonic(*(np.array(grade) for grade, _ in grades))))]
+        return [*found, self.score(record, seat, OVERALL, harmonic_mean([grade for grade, _ in grades]))]
 
     def _questions(self, record: EpisodeRecord, seat: int) -> list[str]:
         text = "\n".join(lines(record, seat))

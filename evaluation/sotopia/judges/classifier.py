@@ -33,13 +33,12 @@ class ClassifierJudge(Judge):
         super().__init__(name, {"model": content, "labels": config.labels})
 
     async def judge_batch(self, records: Sequence[EpisodeRecord]) -> list[list[Score]]:
-        cells = [(record, seat) for record in records for seat in seats(record)]
-        said = [lines(record, seat) for record, seat in cells]
-        values = iter(self._classify([line for own in said for line in own]))
-        found: dict[str, list[Score]] = {record.unit.unit_id: [] for record in records}
-        for (record, seat), own in zip(cells, said, strict=True):
-            found[record.unit.unit_id] += self._scores(record, seat, [next(values) for _ in own])
-        return [found[record.unit.unit_id] for record in records]
+        said = [[(seat, lines(record, seat)) for seat in seats(record)] for record in records]
+        values = iter(self._classify([line for of_record in said for _, own in of_record for line in own]))
+        return [
+            [score for seat, own in of_record for score in self._scores(record, seat, [next(values) for _ in own])]
+            for record, of_record in zip(records, said, strict=True)
+        ]
 
     def _scores(self, record: EpisodeRecord, seat: int, rows: list[Any]) -> list[Score]:
         """`rows` [num_lines, num_labels], None where a line is too long."""

@@ -52,5 +52,5 @@ DIMENSIONS = {
         "or that it is farther away than before; 10 means entirely.",
     ),
 }  # fmt: skip
-OVERALL = "overall_score"  # plain mean of the seven, from -29/7 to 40/7
+OVERALL = "overall_score"  # plain mean of the seven, from -30/7 to 40/7
 METRICS = (*DIMENSIONS, OVERALL)

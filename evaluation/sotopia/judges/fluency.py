@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from tiller.evaluation.answers import mean_logprob
-
 from ..episode_record import EpisodeRecord, TurnRecord
 from ..prompts import agent_prompt
 from ..score_record import Score
@@ -43,14 +41,14 @@ class FluencyJudge(Judge):
 
     async def judge_batch(self, records: Sequence[EpisodeRecord]) -> list[list[Score]]:
         llm = self._engine()
-        asked = [(r, seat, self._spans(llm, r, seat)) for r in records for seat in seats(r)]
+        asked = [[(seat, self._spans(llm, record, seat)) for seat in seats(record)] for record in records]
         limit = llm.llm.model_config.max_model_len
-        fitting = [spans for _, _, spans in asked if all(len(span.ids) < limit for span in spans)]
-        logprobs = iter(_logprobs(llm, [span for spans in fitting for span in spans]))
-        found: dict[str, list[Score]] = {record.unit.unit_id: [] for record in records}
-        for record, seat, spans in asked:
-            found[record.unit.unit_id] += self._score(record, seat, spans, limit, logprobs)
-        return [found[record.unit.unit_id] for record in records]
+        fitting = [own for of_record in asked for _, own in of_record if all(len(span.ids) < limit for span in own)]
+        logprobs = iter(_logprobs(llm, [span for own in fitting for span in own]))
+        return [
+            [score for seat, own in of_record for score in self._score(record, seat, own, limit, logprobs)]
+            for record, of_record in zip(records, asked, strict=True)
+        ]
 
     def _score(self, record: EpisodeRecord, seat: int, spans: list[Span], limit: int, logprobs: Any) -> list[Score]:
         if too_long := [len(span.ids) for span in spans if len(span.ids) >= limit]:
@@ -92,6 +90,8 @@ def _argument(text: str) -> tuple[int, int]:
 def _logprobs(llm: Any, spans: Sequence[Span]) -> list[float]:
     """Mean log-probability of each span, all in one engine call."""
     from vllm import SamplingParams
+
+    from tiller.evaluation.answers import mean_logprob
 
     if not spans:
         return []

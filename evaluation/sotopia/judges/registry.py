@@ -1,4 +1,7 @@
-"""Judges by name: those that a config defines, and those that need no definition."""
+"""Judges by name: those that a config defines, and those that need no definition.
+
+Those that count words load scipy with them, so they are imported only where one of them is made.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,9 +16,7 @@ from .axbench import AxbenchJudge
 from .classifier import ClassifierJudge
 from .fluency import FluencyJudge
 from .judge import Judge
-from .lexical import LexicalJudge
 from .lexicon import read_lexicon
-from .repetition import RepetitionJudge
 from .sae_ts import SaeTsJudge
 from .sotopia import SotopiaJudge
 
@@ -77,6 +78,9 @@ def make_judge(name: str, config: JudgeConfig, resources: Resources) -> Judge:
     if config.kind == "classifier":
         path = resources.resolve(config.model)  # type: ignore[union-attr]
         return ClassifierJudge(name, config, path, fingerprint(path, config.revision))  # type: ignore[arg-type, union-attr]
+    from .lexical import LexicalJudge
+    from .repetition import RepetitionJudge
+
     if config.kind == "lexical":
         given = config.lexicon  # type: ignore[union-attr]
         return LexicalJudge(name, None if given is None else read_lexicon(Path(resources.resolve(given))))

@@ -10,7 +10,7 @@ import pytest
 from vllm import SamplingParams
 
 from tiller.engine.errors import SpecError
-from tiller.engine.stepping import StoppedError
+from tiller.engine.stepping import StoppedError, Stepping
 from tiller.evaluation.demo_model.phrases import NAMES
 from tiller.evaluation.demo_model.scenarios import SCENARIOS
 from tiller.evaluation.sotopia.actions import action_schema
@@ -176,13 +176,13 @@ def test_an_engine_that_fails_fails_everybody_who_waits(demo_llm: Any, monkeypat
     def broken() -> None:
         raise OSError("out of memory")
 
-    speaker = LocalSpeaker(demo_llm)
-    monkeypatch.setattr(demo_llm.llm.llm_engine, "step", broken)
-    try:
+    speaker, engine = LocalSpeaker(demo_llm), demo_llm.llm.llm_engine
+    with monkeypatch.context() as patched:
+        patched.setitem(demo_llm.__dict__, "stepping", Stepping(demo_llm))  # this one ends with the failure
+        patched.setattr(engine, "step", broken)
         failed = together(speaker.ask(ask_of()), speaker.ask(ask_of("Bye")))
         late = together(speaker.ask(ask_of()))
-    finally:
-        monkeypatch.undo()
-        demo_llm.llm.llm_engine.abort_request(["0", "1"])
+    engine.abort_request(["stepping-0", "stepping-1"])
+    assert engine.get_num_unfinished_requests() == 0
     for error in failed + late:
         assert isinstance(error, StoppedError) and "out of memory" in str(error)

@@ -10,7 +10,7 @@ import pytest
 from vllm import SamplingParams
 
 from tiller.engine.errors import SpecError
-from tiller.engine.stepping import StoppedError, Stepping
+from tiller.engine.stepping import Stepping, StoppedError
 from tiller.evaluation.demo_model.phrases import NAMES
 from tiller.evaluation.demo_model.scenarios import SCENARIOS
 from tiller.evaluation.sotopia.actions import action_schema

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from .llm import SteeredLLM, Steering
 
 
+YIELDS = 5  # turns of the loop between two steps: an answer passes through a few futures before its reader asks on
+
+
 class StoppedError(RuntimeError):
     """The engine failed in the middle of its work; it answers nothing any more."""
 
@@ -66,7 +69,8 @@ class Stepping:
     async def _run(self) -> None:
         try:
             while self.waiting:
-                await asyncio.sleep(0)  # whoever got an answer asks on before the next step
+                for _ in range(YIELDS):
+                    await asyncio.sleep(0)
                 self._step()
         except Exception as error:
             self.error = error

@@ -10,7 +10,7 @@ import pytest
 from vllm import SamplingParams
 
 from tiller.engine.errors import SpecError
-from tiller.engine.stepping import StoppedError
+from tiller.engine.stepping import Stepping, StoppedError
 from tiller.evaluation.demo_model.phrases import NAMES
 from tiller.evaluation.demo_model.scenarios import SCENARIOS
 from tiller.evaluation.sotopia.actions import action_schema
@@ -96,7 +96,7 @@ def speaker(demo_llm: Any) -> LocalSpeaker:
 
 def test_every_action_is_valid_at_every_alpha(demo_llm: Any) -> None:
     arms = [arm(demo_llm, name, factor) for name in demo_llm.config.profiles for factor in (2.0, -5.0, 10.0)]
-    played = play_all(demo_llm, units(demo_llm, arms, 4, max_tokens=40))
+    played = play_all(demo_llm, units(demo_llm, arms, 3, max_tokens=32))
     assert [outcome.status for outcome, _ in played] == ["complete"] * len(played)
     turns = [turn for _, turns in played for turn in turns]
     assert {turn.finish_reason for turn in turns} == {"stop", "length"}, "some are to be cut"
@@ -108,13 +108,13 @@ def test_every_action_is_valid_at_every_alpha(demo_llm: Any) -> None:
 
 def test_alpha_0_equals_the_unsteered_arm(demo_llm: Any) -> None:
     arms = [UNSTEERED, *(arm(demo_llm, name, 0.0) for name in demo_llm.config.profiles), arm(demo_llm, "french", 1.0)]
-    played = texts(play_all(demo_llm, units(demo_llm, arms, 6)))
-    unsteered, *zeros, french = (played[i : i + 6] for i in range(0, len(played), 6))
+    played = texts(play_all(demo_llm, units(demo_llm, arms, 4)))
+    unsteered, *zeros, french = (played[i : i + 4] for i in range(0, len(played), 4))
     assert zeros == [unsteered] * 3 and french != unsteered
 
 
 def test_an_episode_is_the_same_alone_and_among_others(demo_llm: Any) -> None:
-    todo = units(demo_llm, [UNSTEERED, arm(demo_llm, "hostile", 1.0), arm(demo_llm, "warm", 1.0)], 8)
+    todo = units(demo_llm, [UNSTEERED, arm(demo_llm, "hostile", 1.0), arm(demo_llm, "warm", 1.0)], 4, max_turns=3)
     among = play_all(demo_llm, todo)
     demo_llm.llm.reset_prefix_cache()
     backwards = play_all(demo_llm, todo[::-1], in_flight=5)[::-1]
@@ -176,13 +176,13 @@ def test_an_engine_that_fails_fails_everybody_who_waits(demo_llm: Any, monkeypat
     def broken() -> None:
         raise OSError("out of memory")
 
-    speaker = LocalSpeaker(demo_llm)
-    monkeypatch.setattr(demo_llm.llm.llm_engine, "step", broken)
-    try:
+    speaker, engine = LocalSpeaker(demo_llm), demo_llm.llm.llm_engine
+    with monkeypatch.context() as patched:
+        patched.setitem(demo_llm.__dict__, "stepping", Stepping(demo_llm))  # this one ends with the failure
+        patched.setattr(engine, "step", broken)
         failed = together(speaker.ask(ask_of()), speaker.ask(ask_of("Bye")))
         late = together(speaker.ask(ask_of()))
-    finally:
-        monkeypatch.undo()
-        demo_llm.llm.llm_engine.abort_request(["0", "1"])
+    engine.abort_request(["stepping-0", "stepping-1"])
+    assert engine.get_num_unfinished_requests() == 0
     for error in failed + late:
         assert isinstance(error, StoppedError) and "out of memory" in str(error)

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
-from yarl import URL
 
 from .ask import Ask, AskError, Cause, EndpointError, Reply
 from .breaker import Breaker
@@ -72,7 +71,7 @@ class EndpointSpeaker:
         self.breaker = Breaker(name, config.give_up_after)
         self._limit = RateLimit(config.requests_per_minute)
         self._slots = asyncio.Semaphore(config.max_in_flight)
-        self._url = URL(config.url.rstrip("/") + "/chat/completions")
+        self._url = config.url.rstrip("/") + "/chat/completions"
         self._proxy = _proxy(config.url)
         self._headers = _headers(config, name)
         self._extra = {key: value for key, value in config.extra_body.items() if value is not None}

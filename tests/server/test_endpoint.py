@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+import socket
+from collections.abc import Sequence
 from typing import Any
 
-from tiller.evaluation.sotopia.ask import Ask, AskError, EndpointError, Reply
+from tiller.evaluation.sotopia.ask import Ask, AskError, EndpointError, Reply, Speaker
 from tiller.evaluation.sotopia.endpoint import EndpointSpeaker
+from tiller.evaluation.sotopia.pool import endpoint_speaker
 from tiller.evaluation.sotopia.settings import EndpointConfig
 
 from .asking import FRENCH, QUESTION, check_sums
@@ -20,14 +23,15 @@ ACTION = {
 
 
 def ask(server: ServerProcess, *asks: Ask, model: str = "demo") -> list[Any]:
-    async def asking() -> list[Any]:
-        speaker = EndpointSpeaker(EndpointConfig(url=f"{server.url}/v1", model=model), "demo")
-        try:
-            return await asyncio.gather(*map(speaker.ask, asks), return_exceptions=True)
-        finally:
-            await speaker.close()
+    speaker = EndpointSpeaker(EndpointConfig(url=f"{server.url}/v1", model=model), "demo")
+    return asyncio.run(gathered(speaker, asks))
 
-    return asyncio.run(asking())
+
+async def gathered(speaker: Speaker, asks: Sequence[Ask]) -> list[Any]:
+    try:
+        return await asyncio.gather(*map(speaker.ask, asks), return_exceptions=True)
+    finally:
+        await speaker.close()
 
 
 def test_steered_answers_bring_a_receipt_and_actions_keep_to_their_schema(demo: ServerProcess) -> None:
@@ -42,6 +46,15 @@ def test_steered_answers_bring_a_receipt_and_actions_keep_to_their_schema(demo: 
     check_sums(once[2].receipt)
     assert once[0].prompt_tokens > 0 and once[0].completion_tokens > 0
     assert json.loads(once[2].text).keys() == {"action_type", "argument"}
+
+
+def test_a_pool_goes_on_without_a_server_that_is_not_there(demo: ServerProcess) -> None:
+    asks = [Ask(messages=QUESTION, seed=seed, max_tokens=12, session=str(seed)) for seed in range(8)]
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # taken, and nobody listens
+        urls = [f"http://127.0.0.1:{nobody.getsockname()[1]}/v1", f"{demo.url}/v1"]
+        pool = endpoint_speaker({url: EndpointConfig(url=url, model="demo") for url in urls})
+        assert asyncio.run(gathered(pool, asks)) == ask(demo, *asks)
 
 
 def test_an_object_that_edits_nothing_is_no_missing_receipt(demo: ServerProcess) -> None:

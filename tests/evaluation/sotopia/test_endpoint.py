@@ -42,7 +42,7 @@ def test_faults_change_no_answer(stub: Stub) -> None:
     assert all(isinstance(reply, Reply) for reply in calm)
     before = stub.counts()
     stub.change(fault_rate=0.1)
-    assert run(stub.endpoint(timeout=2, max_attempts=9), 300) == calm
+    assert run(stub.endpoint(timeout=5, max_attempts=9), 300) == calm
     happened = {kind: stub.counts().get(kind, 0) - before.get(kind, 0) for kind in FAULTS}
     assert all(happened.values()), happened
 

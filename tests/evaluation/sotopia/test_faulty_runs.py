@@ -14,7 +14,7 @@ def test_faults_change_nothing_where_attempts_suffice(tmp_path: Path) -> None:
     with stubbed() as calm:
         play(tmp_path / "calm", EndpointSpeaker(calm.endpoint(), "stub"), scenarios=6, max_turns=8)
     with stubbed("--fault-rate", "0.1") as faulty:
-        speaker = EndpointSpeaker(faulty.endpoint(timeout=2, max_attempts=9), "stub")
+        speaker = EndpointSpeaker(faulty.endpoint(timeout=5, max_attempts=9), "stub")
         sitting = play(tmp_path / "faulty", speaker, scenarios=6, max_turns=8)
         assert sum(faulty.counts().values()) - faulty.counts()["asks"] - faulty.counts()["answers"] > 0
     assert sitting.ending.state == "done" and sitting.progress.failed == 0

@@ -99,7 +99,7 @@ def test_the_prompt_goes_on_where_the_record_is(results: Results) -> None:
     ("records", "turns", "message"),
     [
         ([24], [0], "--record-idx: 24 given; there are records 0 to 23"),
-        ([0], [13], "--turn-idx: 13 given; record 0 has 12 turns, so 0"),
+        ([0], [13], "--turn-idx: 13 given; record 0 has 11 turns, so 0"),
         ([0, 1], [-1], "--turn-idx: -1 given"),
         ([1], [12], "--turn-idx: 12 given; in record 1 Sofia left at turn 11"),
     ],

@@ -1,6 +1,7 @@
 """Runs with a speaker that answers at once: what is played, resumed, stopped, refused and written."""
 
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -130,7 +131,7 @@ def test_a_signal_keeps_the_turns_under_way_and_stops(whole: Path, tmp_path: Pat
     assert len(speaker.asked) + len(rest.asked) == sum(len(line["turns"]) for line in lines(whole))
 
 
-def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
+def test_a_second_signal_does_not_wait(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Hanging(Instant):
         async def ask(self, ask: Ask) -> Reply:
             self.asked.append(ask.seed)
@@ -142,6 +143,8 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
 
     assert sit(tmp_path, Hanging(), in_flight=4).state == "interrupted"
     assert not lines(tmp_path)
+    gc.collect()
+    assert not caplog.records, "asyncio has found an exception that nobody asked for"
 
 
 @pytest.mark.parametrize("in_flight", [1, 5])

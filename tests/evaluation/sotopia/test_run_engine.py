@@ -22,10 +22,8 @@ from tiller.evaluation.sotopia.world import load_world
 CONFIG = load_config("demo")
 ZERO = {"features": [{"id": 63, "value": 0.0}, {"id": 81, "op": "scale", "value": 1.0}], "skip_first": 1}
 ARMS = [*arms_of(CONFIG), Arm(name="zero", steering=ZERO, target="french", alpha=0.0)]
-UNITS = make_units(
-    load_world(None).scenes(2), ARMS, settings_of(CONFIG).protocol.model_copy(update={"max_turns": 3, "max_tokens": 48}), ("first", "both"),
-    models=("demo", "demo"),
-)  # fmt: skip
+PROTOCOL = settings_of(CONFIG).protocol.model_copy(update={"max_turns": 3, "max_tokens": 48})
+UNITS = make_units(load_world(None).scenes(2), ARMS, PROTOCOL, ("first", "both"), models=("demo", "demo"))
 
 
 def play(out: Path, llm: Any, in_flight: int) -> list[ArmTotals]:

@@ -20,8 +20,12 @@ lint: $(ready)
 serve: $(ready)  ## vLLM's server with the embedded model, steered, on port 8000
 	$(tiller) serve --config demo --port 8000
 
-bench: $(ready)  ## what steering costs on this machine
-	$(tiller) bench throughput --eager
+bench: $(ready)  ## what steering costs on this machine, in under 15 minutes: bench/results/
+	$(tiller) bench throughput --fresh --rounds 3
+	$(tiller) bench throughput --fresh --rounds 3 --eager --arms idle,add,edit,replace,toolkit
+	$(tiller) bench serve --rounds 2 --scale 0.5
+	$(tiller) bench kernels --fresh
+	$(tiller) bench report
 
 demo-model: $(ready)  ## make the embedded model and SAE again, from nothing (about an hour on 2 cores)
 	OMP_WAIT_POLICY=PASSIVE .venv/bin/python -m tiller.evaluation.demo_model configs/demo

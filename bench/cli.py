@@ -9,29 +9,64 @@ from rich.console import Console
 
 from tiller.engine.errors import TillerError
 
+from .number_list import numbers
+
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, help="Measure what steering costs on this machine."
 )
 console = Console()
 
 OutOption = Annotated[Path, typer.Option("--out", help="Results go to OUT/<machine>/.")]
+FreshOption = Annotated[bool, typer.Option("--fresh", help="Measure again what is already there.")]
 RESULTS = Path("bench/results")
+ENVIRONMENTS = Path("runs/rivals")
 
 
 @app.command()
 def throughput(
-    config: Annotated[str, typer.Option(help="A YAML file, or the name of a config that ships.")] = "demo",
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds that count; one more warms up.")] = 7,
-    num_requests: Annotated[int, typer.Option(min=1, help="Concurrent requests of a round.")] = 64,
+    model: Annotated[str, typer.Option(help="A config's name or YAML file, or a shape without weights.")] = "demo",
+    features: Annotated[int | None, typer.Option(min=2, help="Features of the SAE made up for a shape.")] = None,
+    k: Annotated[int | None, typer.Option(min=1, help="Its active features at a token.")] = None,
+    activation: Annotated[Literal["topk", "threshold"] | None, typer.Option(help="Its activation.")] = None,
+    arms: Annotated[str | None, typer.Option(help="Only these, and what they are held against: add,edit,...")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds that count; one more warms up.")] = 5,
+    num_requests: Annotated[str, typer.Option(help="Requests at once; batch sizes, with commas between.")] = "256",
     prompt_len: Annotated[int, typer.Option(min=1, help="Tokens of a prompt.")] = 32,
-    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of an answer.")] = 64,
+    max_tokens: Annotated[int, typer.Option(min=2, help="Tokens of an answer.")] = 32,
     eager: Annotated[bool, typer.Option("--eager", help="Without torch.compile.")] = False,
+    fresh: FreshOption = False,
     out: OutOption = RESULTS,
 ) -> None:
     """Output tokens a second of every kind of steering against vLLM without the plugin."""
-    from .throughput import measure
+    from .prompts import Lengths
+    from .throughput import Settings, measure
 
-    measure(config, rounds, num_requests, prompt_len, max_tokens, eager, out)
+    batches = list(numbers(num_requests, "--num-requests"))
+    lengths = Lengths(prompt_len, max_tokens)
+    measure(console, Settings(model, features, k, activation, batches, lengths, rounds, eager), arms, fresh, out)
+
+
+@app.command()
+def rivals(
+    model: Annotated[str, typer.Option(help="A config's name or YAML file, or a shape without weights.")] = "demo",
+    only: Annotated[str | None, typer.Option(help="Only these, with commas between.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds that count; one more warms up.")] = 5,
+    num_requests: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 64,
+    prompt_len: Annotated[int, typer.Option(min=1, help="Tokens of a prompt.")] = 32,
+    max_tokens: Annotated[int, typer.Option(min=2, help="Tokens of an answer.")] = 32,
+    environments: Annotated[Path, typer.Option(help="Folder that each rival's environment is made in.")] = ENVIRONMENTS,
+    fresh: FreshOption = False,
+    out: OutOption = RESULTS,
+) -> None:
+    """Other ways to steer, each through its own API in an environment of its own, beside vLLM and Tiller.
+
+    Makes what is missing of the environments, which downloads gigabytes.
+    """
+    from .prompts import Lengths
+    from .rival_run import Settings, measure_rivals
+
+    settings = Settings(model, rounds, num_requests, Lengths(prompt_len, max_tokens))
+    measure_rivals(console, settings, only, environments, fresh, out)
 
 
 @app.command()
@@ -47,7 +82,7 @@ def kernels(
     bandwidth: Annotated[float | None, typer.Option(min=0.0, help="The device's TB/s, for the floor.")] = None,
     peak: Annotated[float | None, typer.Option(min=0.0, help="The device's TFLOP/s, for the floor.")] = None,
     repeats: Annotated[int, typer.Option(min=3, help="Most samples of each contender at a shape.")] = 30,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is already there.")] = False,
+    fresh: FreshOption = False,
     out: OutOption = RESULTS,
 ) -> None:
     """Time of the steering op, kernel by kernel, against its roofline and against torch."""
@@ -59,9 +94,10 @@ def kernels(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def serve(
     context: typer.Context,
-    config: Annotated[str, typer.Option(help="A YAML file, or the name of a config that ships.")] = "demo",
+    config: Annotated[str, typer.Option(help="A config's name or YAML file, or a shape without weights.")] = "demo",
     rounds: Annotated[int, typer.Option(min=1, help="Rounds that count; one more warms up.")] = 5,
-    rate: Annotated[float, typer.Option(min=0.1, help="Requests a second of the open loop.")] = 10.0,
+    concurrency: Annotated[str, typer.Option(help="Requests at once of the closed loops.")] = "1,8,64",
+    rate: Annotated[float, typer.Option(min=0.0, help="Requests a second of the open loop; 0 leaves it out.")] = 10.0,
     prompt_len: Annotated[int, typer.Option(min=1, help="Tokens of a prompt.")] = 32,
     max_tokens: Annotated[int, typer.Option(min=2, help="Tokens of an answer.")] = 32,
     scale: Annotated[float, typer.Option(min=0.01, help="Times the usual number of requests.")] = 1.0,
@@ -73,7 +109,36 @@ def serve(
     """
     from .serve import measure_serving
 
-    measure_serving(console, config, rounds, rate, prompt_len, max_tokens, context.args, out, scale)
+    depths = numbers(concurrency, "--concurrency")
+    measure_serving(console, config, rounds, rate, prompt_len, max_tokens, context.args, out, scale, depths)
+
+
+@app.command()
+def episodes(
+    config: Annotated[str, typer.Option(help="A YAML file, or the name of a config that ships.")] = "demo",
+    in_flight: Annotated[str, typer.Option(help="Episodes at once, with commas between.")] = "1,8,64,256",
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds that count; one more warms up.")] = 3,
+    out: OutOption = RESULTS,
+) -> None:
+    """What the runner of Sotopia episodes costs, against the engine alone on the same prompts."""
+    from .episodes import measure
+
+    measure(console, config, numbers(in_flight, "--in-flight"), rounds, out)
+
+
+@app.command()
+def report(
+    path: Annotated[list[Path] | None, typer.Argument(help="JSON files, or folders; default: this machine's.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for report.md and pictures; default: the first PATH.")
+    ] = None,
+    picture: Annotated[Literal["png", "svg"], typer.Option("--format", help="Of the pictures.")] = "png",
+) -> None:
+    """Any set of results as tables, here and in Markdown, and as pictures."""
+    from .machine import machine
+    from .report import write_report
+
+    write_report(console, path or [RESULTS / machine()["name"]], out, picture)
 
 
 def main() -> None:

@@ -1,52 +1,52 @@
-"""One engine in a process of its own, timed on request. Reads a JSON line per round from stdin, answers with one.
+"""vLLM, with or without Tiller, in a process of its own and timed on request (see `child.py`).
 
-{"specs": [...] or null, "max_tokens": 64}  ->  {"seconds": ..., "tokens": ..., "steered": ...}
+An order is {"prompts": [[token, ...], ...], "specs": [...] or null, "max_tokens": 64}. Blocks of earlier rounds are dropped
+before the clock starts; prefix caching is on, as it is by default.
 """
 
-import json
-import random
-import sys
-import time
 from typing import Any
 
 from vllm import LLM, SamplingParams
 
+from tiller.engine import SteeredLLM, load_config
+from tiller.engine.server.launch import use_few_threads
 
-def prompts(num: int, length: int, vocab_size: int) -> list[dict[str, list[int]]]:
-    """Random prompts, the same in every process."""
-    rng = random.Random(0)
-    return [{"prompt_token_ids": [rng.randrange(3, vocab_size) for _ in range(length)]} for _ in range(num)]
+from .rivals.protocol import Call, Order, Prepare, Read, answer, of_vllm, token_prompts
 
 
-def main(job: dict[str, Any]) -> None:
-    from tiller.engine import SteeredLLM, load_config
-
+def load(job: dict[str, Any]) -> tuple[dict[str, Any], Prepare]:
     config = load_config(job["config"])
-    if job["kind"] == "steered":
-        llm: Any = SteeredLLM.from_config(config, **job["engine"])
-        vocab_size = llm.llm.model_config.get_vocab_size()
-    else:
+    use_few_threads(config)  # as `tiller serve` does, here for both
+    if job["kind"] == "plain":
         llm = LLM(**{**config.vllm_arguments(), **job["engine"]})
-        vocab_size = llm.model_config.get_vocab_size()
-    requests = prompts(job["num_requests"], job["prompt_len"], vocab_size)
-    print("READY", flush=True)
-    for line in sys.stdin:
-        print("ROUND " + json.dumps(_round(llm, requests, json.loads(line))), flush=True)
+        return {}, lambda order: prepare(llm, llm, order)
+    steered = SteeredLLM.from_config(config, **job["engine"])
+    return {"active_features": active_features(steered)}, lambda order: prepare(steered, steered.llm, order)
 
 
-def _round(llm: Any, requests: list[Any], order: dict[str, Any]) -> dict[str, Any]:
+def prepare(engine: Any, llm: LLM, order: Order) -> tuple[Call, Read]:
     params = SamplingParams(temperature=0, max_tokens=order["max_tokens"], ignore_eos=True)
-    more = {"steering": order["specs"]} if order["specs"] is not None else {}
-    start = time.perf_counter()
-    outputs = llm.generate(requests, params, use_tqdm=False, **more)
-    seconds = time.perf_counter() - start
+    more = {"steering": order["specs"]} if order.get("specs") is not None else {}
+    requests = token_prompts(order)
+    llm.reset_prefix_cache()
+    return lambda: engine.generate(requests, params, use_tqdm=False, **more), read
+
+
+def read(outputs: list[Any]) -> dict[str, Any]:
     receipts = [receipt for output in outputs if (receipt := getattr(output, "steering", None))]
-    return {
-        "seconds": seconds,
-        "tokens": sum(len(output.outputs[0].token_ids) for output in outputs),
-        "steered": sum(receipt.tokens_steered for receipt in receipts),
-    }
+    return {**of_vllm(outputs), "steered_tokens": sum(receipt.tokens_steered for receipt in receipts)}
+
+
+def active_features(steered: SteeredLLM, num_tokens: int = 8) -> float:
+    """Mean number of active features at a token of a prompt, counted up to the plan's `max_top`."""
+    top = min(steered.plan.max_top, steered.plan.saes["default"].d_sae)
+    params = SamplingParams(temperature=0, max_tokens=1, ignore_eos=True)
+    prompt = {"prompt_token_ids": [11 + 7 * i for i in range(num_tokens)]}
+    spec = {"read": {"top": top, "reduce": "none"}}
+    (out,) = steered.generate([prompt], params, steering=spec, use_tqdm=False)
+    active = [len(features) for features in out.steering.read["top"]]
+    return sum(active) / len(active)
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    answer(load)

@@ -220,6 +220,7 @@ def derived(result: dict[str, Any]) -> dict[str, Any]:
 def begin(settings: Settings, earlier: dict[str, Any] | None) -> dict[str, Any]:
     """A report without results, or with those of an `earlier` one that the same code measured in the same way."""
     report: dict[str, Any] = {
+        "kind": "kernels",
         "machine": machine(settings.device.type),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "code": code_digest(HERE, HERE.parent / "kernels"),

@@ -6,14 +6,13 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from tiller.evaluation.plotting import COLOURS, INK, style, write_png
 
 from .contenders import NAMES
 from .operations import OPERATIONS
+from .tables import Table
 
 COLOUR_OF = dict(zip(NAMES, (*COLOURS, "#c2255c"), strict=True))
 LABELS = {
@@ -23,31 +22,40 @@ LABELS = {
 
 
 def show(report: dict[str, Any]) -> None:
-    """One table an operation: medians, how many times the first contender each takes, and how many times the floor that one."""
+    """The device's ceilings, and the tables."""
     console = Console(width=120)
-    rates = report["rates"]
     console.print(f"Triton kernels: {report['triton']}", style="bold", highlight=False)
-    ceilings = f"{rates['bandwidth'] / 1e12:.3g} TB/s, {rates['peak'] / 1e12:.3g} TFLOP/s"
-    console.print(f"floor at {ceilings} ({rates['source']})", highlight=False, soft_wrap=True)
+    console.print(f"floor at {ceilings(report)}", highlight=False, soft_wrap=True)
+    for table in tables(report):
+        table.show(console)
+
+
+def ceilings(report: dict[str, Any]) -> str:
+    """What the roofline's floor is made of."""
+    rates = report["rates"]
+    return f"{rates['bandwidth'] / 1e12:.3g} TB/s, {rates['peak'] / 1e12:.3g} TFLOP/s ({rates['source']})"
+
+
+def tables(report: dict[str, Any]) -> list[Table]:
+    """One an operation: medians, how many times the first contender each takes, and how many times the floor that one."""
+    found = []
     for name in [operation.name for operation in OPERATIONS]:
         own = [result for result in report["results"] if result["operation"] == name]
         if own:
-            console.print(_table(name, sorted(own, key=lambda r: (-r["d_sae"], r["tokens"]))))
+            found.append(_table(name, sorted(own, key=lambda r: (-r["d_sae"], r["tokens"]))))
+    return found
 
 
 def _table(name: str, results: Sequence[dict[str, Any]]) -> Table:
     timed = [key for key in NAMES if any(key in result["contenders"] for result in results)]
-    table = Table("F", "T", "floor", *timed, "x floor", title=f"{name}, microseconds (x {results[0]['ratios_against']})",
-                  box=SIMPLE_HEAD, title_justify="left")  # fmt: skip
-    for column in table.columns:
-        column.justify, column.no_wrap = "right", True
+    rows = []
     for result in results:
-        own = result["contenders"]
-        first = own[result["ratios_against"]]
-        cells = [_cell(own.get(key), key == result["ratios_against"]) for key in timed]
-        over = f"{1 / first['share_of_floor']:.3g}"
-        table.add_row(str(result["d_sae"]), str(result["tokens"]), _us(result["floor_us"]), *cells, over)
-    return table
+        own, base = result["contenders"], result["ratios_against"]
+        cells = [_cell(own.get(key), key == base) for key in timed]
+        over = f"{1 / own[base]['share_of_floor']:.3g}"
+        rows.append([str(result["d_sae"]), str(result["tokens"]), _us(result["floor_us"]), *cells, over])
+    title = f"{name}, microseconds (x {results[0]['ratios_against']})"
+    return Table(title, ["F", "T", "floor", *timed, "x floor"], rows)
 
 
 def _cell(entry: dict[str, Any] | None, is_base: bool) -> str:

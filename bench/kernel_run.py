@@ -13,6 +13,7 @@ from .check import WrongResultError
 from .kernel_bench import FEATURES_BY_VALUE, TOKENS_BY_VALUE, run, settings_of
 from .kernel_report import save_plot, show
 from .machine import machine
+from .number_list import numbers
 
 
 class Grid(NamedTuple):
@@ -57,17 +58,3 @@ def run_kernels(
     show(report)
     save_plot(report, folder / "kernels.png")
     console.print(f"written: {folder}/kernels.json, {folder}/kernels.png", highlight=False, soft_wrap=True)
-
-
-def numbers(text: str | None, option: str) -> tuple[int, ...]:
-    """The numbers of a comma-separated list, () where none is given.
-
-    Raises TillerError where one is no positive whole number.
-    """
-    try:
-        found = tuple(int(part) for part in text.split(",")) if text is not None else ()
-    except ValueError:
-        found = (0,)
-    if any(number < 1 for number in found):
-        raise TillerError(f"{text!r} given; write positive whole numbers with commas between, as in 1,8,64", option)
-    return found

@@ -1,16 +1,14 @@
 """What `tiller bench serve` shows: a table for each load, and a picture of throughput and waiting times."""
 
 import statistics
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
 
-from tiller.evaluation.plotting import COLOURS, INK, style, write_png
+from tiller.evaluation.plotting import COLOURS, INK, style
+
+from .tables import Table, rate, spread
 
 WAITS = ("ttft", "tpot")
 PERCENTILES = (50, 95, 99)
@@ -31,28 +29,29 @@ def load_names(report: dict[str, Any]) -> list[str]:
     return [load["name"] for load in report["settings"]["loads"]]
 
 
-def show(report: dict[str, Any], aims: dict[str, float | None], plain: str, console: Console) -> None:
-    """One table a load: medians over rounds, shares with their least and greatest."""
-    console = Console(width=max(console.width, 140), file=console.file)
+def tables(report: dict[str, Any], aims: dict[str, float | None], plain: str) -> list[Table]:
+    """One a load: medians over rounds, shares with their least and greatest."""
+    header = ["arm", "tokens/s", "share", "min .. max", "aim", *_wait_headers(), "front end"]
+    own, settings = [], report["settings"]
     for load in load_names(report):
-        table = Table("arm", "tokens/s", "share", "min .. max", "aim", *_wait_headers(), "front end",
-                      title=f"{load}: medians over rounds, waits in ms as p50/p95/p99, front end in CPU ms a request",
-                      box=SIMPLE_HEAD, title_justify="left")  # fmt: skip
-        for arm in aims:
-            ratio = shares(report, load, arm, plain)
-            rate = _median(report, load, arm, "output_throughput")
-            waits = ["/".join(_short(_median(report, load, arm, f"p{p}_{w}_ms")) for p in PERCENTILES) for w in WAITS]
-            aim = aims[arm]
-            for column in table.columns:
-                column.no_wrap = True
-            table.add_row(
-                arm, f"{rate:.0f}", f"{statistics.median(ratio):.3f}", f"{min(ratio):.3f} .. {max(ratio):.3f}",
-                "" if aim is None else f">= {aim}", *waits, f"{_median(report, load, arm, 'front_end_ms'):.2f}",
-            )  # fmt: skip
-        console.print(table)
-    for edits, cost in report["submission_ms"].items():
-        parts = ", ".join(f"{value:.3f} ms {name}" for name, value in cost.items())
-        console.print(f"submission of a spec of {edits}: {parts}", highlight=False)
+        rows = [_row(report, load, arm, aims[arm], plain) for arm in aims if values(report, load, arm, "duration")]
+        title = (
+            f"{settings['config']}, {load}, {settings['prompt_len']} + {settings['max_tokens']} tokens: medians over rounds, "
+            "waits in ms as p50/p95/p99, front end in CPU ms a request"
+        )
+        own.append(Table(title, header, rows))
+    costs = [[edits, *(f"{value:.3f}" for value in cost.values())] for edits, cost in report["submission_ms"].items()]
+    first = next(iter(report["submission_ms"].values()))
+    return [*own, Table("submission of a spec, CPU ms a request", ["spec of", *first], costs)]
+
+
+def _row(report: dict[str, Any], load: str, arm: str, aim: float | None, plain: str) -> list[str]:
+    ratio = shares(report, load, arm, plain)
+    waits = ["/".join(_short(_median(report, load, arm, f"p{p}_{w}_ms")) for p in PERCENTILES) for w in WAITS]
+    return [
+        arm, rate(_median(report, load, arm, "output_throughput")), f"{statistics.median(ratio):.3f}", spread(ratio),
+        "" if aim is None else f">= {aim}", *waits, f"{_median(report, load, arm, 'front_end_ms'):.2f}",
+    ]  # fmt: skip
 
 
 def _wait_headers() -> list[str]:
@@ -67,7 +66,7 @@ def _short(value: float) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
-def draw(report: dict[str, Any], plain: str, file: Path) -> None:
+def draw(report: dict[str, Any], plain: str) -> Figure:
     """A column a load. Above, throughput as a share of plain vLLM's; below, time to the first token and per token."""
     loads, arms = load_names(report), list(dict.fromkeys(sample["arm"] for sample in report["samples"]))
     arms.sort(key=lambda arm: arm != plain)
@@ -82,7 +81,7 @@ def draw(report: dict[str, Any], plain: str, file: Path) -> None:
         for panel in panels[:, 0]:
             panel.set_yticks(range(len(arms)), arms)
             panel.set_ylim(len(arms) - 0.5, -0.5)
-        write_png(figure, file)
+    return figure
 
 
 def _shares(panel: Axes, report: dict[str, Any], load: str, arms: list[str], plain: str) -> None:

@@ -1,131 +1,138 @@
-"""What steering costs: output tokens a second of every arm, in rounds that visit all arms in turn.
+"""`tiller bench throughput`: output tokens a second of every arm, in rounds that visit all arms in turn.
 
-    tiller bench throughput [--rounds 7] [--eager] [--config demo]      (or: python bench/throughput.py)
-
-Prints a table of medians with spread and writes JSON with every sample, the machine and the versions. A share is the
-median over rounds of (arm / the arm it is held against) within the same round, so that a noisy minute hits both.
+A share is the median over rounds of (arm / the arm it is held against) within the same round, so that a noisy minute hits
+both. Every round is written as soon as it is over; the same command goes on where it stopped.
 """
 
-import json
-import os
-import statistics
-import subprocess
-import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from rich.console import Console
-from rich.progress import track
-from rich.table import Table
+from rich.progress import Progress
 
-from tiller.bench.arms import ARMS, Arm
-from tiller.bench.hf_hook import HookedModel
-from tiller.bench.machine import machine
-from tiller.engine import load_config
+from .arms import SHARED_BATCH, Arm, chosen
+from .child import Child, ChildError
+from .prompts import Lengths, check_config, dtype_of, engine_arguments, engine_child, prompts, text_config
+from .record import Failure, Record, Sample
+from .shapes import Activation, model_config
+from .throughput_report import save_plot, show
 
-HF = "Hugging Face + hook, one at a time"
-HF_REQUESTS = 4  # of the round's requests; its rate does not depend on how many wait
-
-
-class EngineProcess:
-    """A child that runs `engine_process.py`; idle between rounds."""
-
-    def __init__(self, kind: str, job: dict[str, Any]) -> None:
-        environment = {**os.environ, "VLLM_LOGGING_LEVEL": "ERROR", "TILLER_DISABLE": "1" if kind == "plain" else "0"}
-        command = [sys.executable, "-m", "tiller.bench.engine_process", json.dumps({**job, "kind": kind})]
-        self.child = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        self._wait_for("READY")
-
-    def round(self, specs: list[Any] | None, max_tokens: int) -> dict[str, Any]:
-        assert self.child.stdin is not None
-        self.child.stdin.write(json.dumps({"specs": specs, "max_tokens": max_tokens}) + "\n")
-        self.child.stdin.flush()
-        return json.loads(self._wait_for("ROUND ").removeprefix("ROUND "))
-
-    def _wait_for(self, word: str) -> str:
-        assert self.child.stdout is not None and self.child.stderr is not None
-        for line in self.child.stdout:
-            if line.startswith(word):
-                return line
-        raise RuntimeError(f"the engine ended: {self.child.stderr.read()[-2000:]}")
-
-    def close(self) -> None:
-        assert self.child.stdin is not None
-        self.child.stdin.close()
-        self.child.wait(timeout=60)
+TOOLKIT_REQUESTS, TOOLKIT_TOKENS = 2, 16  # one by one: its rate depends on neither
 
 
-def measure(
-    config: str, rounds: int, num_requests: int, prompt_len: int, max_tokens: int, eager: bool, out: Path
-) -> None:
-    """Measures every arm and writes OUT/<machine>/throughput-(eager|compiled).json; `eager` is without torch.compile."""
-    engine = {"enforce_eager": eager, "max_num_seqs": num_requests, "enable_prefix_caching": False}
-    job = {"config": config, "num_requests": num_requests, "prompt_len": prompt_len, "engine": engine}
-    children = {kind: EngineProcess(kind, job) for kind in ("plain", "steered")}
-    hooked = HookedModel(load_config(config), feature=7, value=0.5)
-    samples: dict[str, list[float]] = {name: [] for name in [*(arm.name for arm in ARMS), HF]}
-    for number in track(range(rounds + 1), description="rounds (the first warms up)"):
-        for arm in ARMS[number % len(ARMS) :] + ARMS[: number % len(ARMS)]:  # nobody always comes first
-            result = children[arm.engine].round(_specs(arm, num_requests), max_tokens)
-            _check(arm, result, num_requests)
-            if number:
-                samples[arm.name].append(result["tokens"] / result["seconds"])
-        rate = hooked.tokens_per_second(_few_prompts(prompt_len), max_tokens)
+class Settings(NamedTuple):
+    """What `tiller bench throughput` was asked for; features, k and activation are of the SAE made up for a shape."""
+
+    model: str
+    features: int | None
+    k: int | None
+    activation: Activation | None
+    batches: list[int]
+    lengths: Lengths
+    rounds: int
+    eager: bool
+
+    @property
+    def stem(self) -> str:
+        """Of the files that hold the results."""
+        parts = [Path(self.model).stem if Path(self.model).is_file() else self.model]
+        parts += [str(part) for part in (self.features, self.k, self.activation) if part is not None]
+        return "-".join(["throughput", *parts, "eager" if self.eager else "compiled"])
+
+
+class Run(NamedTuple):
+    """What a run holds while it measures."""
+
+    settings: Settings
+    arms: list[Arm]
+    engines: dict[str, Child]
+    vocab_size: int
+    record: Record
+    file: Path
+
+
+def measure(console: Console, settings: Settings, only: str | None, fresh: bool, out: Path) -> Path:
+    """Measures every arm and writes OUT/<machine>/throughput-<model>-(eager|compiled).json and .png; returns the first.
+
+    Raises TillerError where a setting can't be, ChildError where vLLM fails; rounds that are over stay written.
+    """
+    arms = chosen(only)
+    name = model_config(settings.model, settings.features, settings.k, settings.activation)
+    config = check_config(name)
+    model = text_config(config)
+    shared = SHARED_BATCH if any(arm.shared for arm in arms) else 0
+    engine = engine_arguments(config, settings.batches, settings.lengths, settings.eager, shared)
+    facts = {"d_model": model.hidden_size, "layers": model.num_hidden_layers, "engine": engine}
+    facts["dtype"] = str(dtype_of(config, model)).removeprefix("torch.")
+    record = Record.begin("throughput", {**settings._asdict(), "lengths": settings.lengths._asdict(), **facts})
+    record.arms = [arm.entry(record.machine.gpu is not None) for arm in arms]
+    file = out / record.machine.name / f"{settings.stem}.json"
+    record = record if fresh else record.go_on_from(file)
+    run = Run(settings, arms, {}, model.vocab_size, record, file)
+    if any(lacks(run, batch, 0) for batch in settings.batches):
+        with ExitStack() as stack:
+            for kind in sorted({arm.engine for arm in arms}):  # in turn: what each sees of free memory is true
+                with console.status(f"starting {kind}"):
+                    run.engines[kind] = stack.enter_context(engine_child(kind, name, engine))
+                record.facts[kind] = run.engines[kind].facts
+            fill(run, console)
+    show(record, console)
+    save_plot([record], file.with_suffix(".png"))
+    console.print(f"written: {file} and .png", highlight=False, soft_wrap=True)
+    return file
+
+
+def fill(run: Run, console: Console) -> None:
+    """Takes the samples that the record lacks, the first batch size first, and writes after each round."""
+    with Progress(console=console) as progress:
+        todo = [(batch, number) for batch in run.settings.batches for number in range(run.settings.rounds + 1)]
+        task = progress.add_task("rounds (the first warms up)", total=len(todo))
+        for batch, number in todo:
+            if lacks(run, batch, number):
+                one_round(run, batch, number)
+                run.record.write(run.file)
+            progress.advance(task)
+
+
+def lacks(run: Run, batch: int, number: int) -> bool:
+    """Whether a round has to be run; the warm-up, where one of those after it has."""
+    numbers = [number] if number else range(1, run.settings.rounds + 1)
+    return any(each not in run.record.of(run.arms[0].id, batch) for each in numbers)
+
+
+def one_round(run: Run, batch: int, number: int) -> None:
+    """Every arm once, beginning with another one each time; Hugging Face, where it fails, is noted and left out from then on.
+
+    Round 0 warms up.
+    """
+    arms = [arm for arm in run.arms if arm.least <= batch]
+    for arm in arms[number % len(arms) :] + arms[: number % len(arms)]:
+        if arm.id in run.record.failed(batch):
+            continue
+        try:
+            sample = one(arm, run.engines[arm.engine], batch, number, run.settings.lengths, run.vocab_size)
+        except ChildError as error:
+            if arm.engine != "toolkit":
+                raise
+            run.record.failures.append(Failure(arm=arm.id, batch=batch, error=str(error)))
+            continue
         if number:
-            samples[HF].append(rate)
-    for child in children.values():
-        child.close()
-    report = {"machine": machine(), "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])}
-    report |= {"settings": {**job, "max_tokens": max_tokens, "rounds": rounds}, "tokens_per_second": samples}
-    show(samples)
-    folder = out / report["machine"]["name"]
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"throughput-{'eager' if eager else 'compiled'}.json"
-    file.write_text(json.dumps(report, indent=1) + "\n")
-    Console().print(f"written: {file}")
+            run.record.samples.append(sample)
 
 
-def _specs(arm: Arm, num: int) -> list[Any] | None:
+def one(arm: Arm, engine: Child, batch: int, number: int, lengths: Lengths, vocab_size: int) -> Sample:
+    """One arm in one round; raises ChildError where the engine fails or did not steer as the arm's name says."""
+    num, answer = batch, lengths.answer
+    if arm.shared:
+        num = min(batch, SHARED_BATCH)
+    if arm.id == "toolkit-1":
+        num, answer = min(batch, TOOLKIT_REQUESTS), min(answer, TOOLKIT_TOKENS)
     specs = [arm.spec(index) for index in range(num)]
-    return specs if any(specs) else None
-
-
-def _check(arm: Arm, result: dict[str, Any], num: int) -> None:
-    """A benchmark of an engine that did not steer would be worth nothing."""
-    assert (result["steered"] > 0) == any(arm.spec(index) for index in range(num)), (arm.name, result)
-
-
-def _few_prompts(length: int) -> list[dict[str, list[int]]]:
-    return [{"prompt_token_ids": [3 + (7 * i + j) % 500 for j in range(length)]} for i in range(HF_REQUESTS)]
-
-
-def shares(samples: dict[str, list[float]], name: str, against: str) -> list[float]:
-    """Throughput of one arm over another's, round by round."""
-    return [ours / theirs for ours, theirs in zip(samples[name], samples[against], strict=True)]
-
-
-def show(samples: dict[str, list[float]]) -> None:
-    """The table of all arms, Hugging Face's last."""
-    table = Table("arm", "tokens/s", "share", "min .. max", "held against", "aim", title="medians over rounds")
-    for arm in ARMS:
-        ratio = shares(samples, arm.name, arm.against)
-        aim = "" if arm.aim is None else f">= {arm.aim:.2f}"
-        table.add_row(arm.name, _rate(samples[arm.name]), *_summary(ratio), arm.against, aim)
-    table.add_row(HF, _rate(samples[HF]), *_summary(shares(samples, HF, "add, one spec")), "add, one spec", "<= 0.10")
-    Console(width=120).print(table)
-
-
-def _rate(values: list[float]) -> str:
-    return f"{statistics.median(values):.0f}"
-
-
-def _summary(ratio: list[float]) -> tuple[str, str]:
-    return f"{statistics.median(ratio):.3f}", f"{min(ratio):.3f} .. {max(ratio):.3f}"
-
-
-if __name__ == "__main__":
-    from tiller.bench.cli import app
-
-    app(["throughput", *sys.argv[1:]])
+    order = {"prompts": prompts(num, lengths.prompt, vocab_size, arm.shared), "max_tokens": answer}
+    order |= {"specs": specs if any(specs) else None, "one_by_one": arm.id == "toolkit-1"}
+    result = engine.ask(order)
+    if (result["steered_tokens"] > 0) != any(specs):
+        raise ChildError(f"arm {arm.name!r} had {result['steered_tokens']} steered tokens")
+    kept = {key: result.get(key, 0) for key in ("seconds", "tokens", "steered_tokens", "cached_tokens")}
+    return Sample(round=number, arm=arm.id, batch=batch, **kept)

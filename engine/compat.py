@@ -86,6 +86,13 @@ def _as_vllm_error(error: TillerError) -> Exception:
     return VLLMValidationError(error.message, parameter=error.field)
 
 
+def refusals() -> tuple[type[Exception], ...]:
+    """What vLLM raises at the submission of a request that it can't answer."""
+    import vllm.exceptions
+
+    return (ValueError, getattr(vllm.exceptions, "VLLMClientError", ValueError))  # which are no ValueErrors
+
+
 def wrap_engine_config(prepare: Callable[[Any, bool], None]) -> None:
     """Calls `prepare(engine_args, is_server)` before a front end makes its VllmConfig of them."""
     from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs

@@ -1,5 +1,7 @@
 """One steering site: the resid_post of one layer, with its SAEs, its tables and what the last step did there."""
 
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -32,11 +34,20 @@ class SiteReport(NamedTuple):
     top: list[tuple[Tensor, Tensor] | None]  # per SAE, values and ids [n, R]
 
 
+@dataclass(slots=True)
+class Step:
+    """What the step under way does at a site; apart from the module, whose attributes are slow to set."""
+
+    live: Needs  # the most that its rows ask for
+    batch: Batch | None = None
+    report: SiteReport | None = None
+
+
 class Site(nn.Module):
     """Holds one layer's dictionaries and programs; `steer_` edits the residual stream in place.
 
     Row `needs[r]` on the host mirrors row r of the device tables. The reference computes only what a step's rows ask
-    for; the kernels (`use_kernels`) find that out by themselves, and then `live` says which columns they have filled.
+    for; the kernels (`use_kernels`) find that out by themselves, and then `step.live` says which columns they have filled.
     """
 
     def __init__(self, layer: int, saes: dict[str, SAE], num_rows: int, d_model: int, limits: tuple[int, int]) -> None:
@@ -52,9 +63,8 @@ class Site(nn.Module):
         self._empty = SiteProgram(edits=[[] for _ in saes], top=[0 for _ in saes])
         self.needs: list[Needs | None] = [None] * num_rows
         self.steerer: Steerer | None = None
-        self.batch: Batch | None = None
-        self.live = self._empty.needs
-        self.report: SiteReport | None = None
+        self.idle_needs = self._empty.needs
+        self.step = Step(live=self.idle_needs)
         self.capture = False
         self.captured: Tensor | None = None
 
@@ -74,12 +84,13 @@ class Site(nn.Module):
         self.needs[row] = program.needs if program else None
         self.table.declare(row, self.needs[row])
 
-    def begin(self, batch: Batch | None, rows: list[int]) -> None:
+    def begin(self, batch: Batch | None, rows: set[int]) -> None:
         """Sets what the next forward does; `rows` are the distinct table rows in it."""
-        needs = [needs for row in rows if (needs := self.needs[row]) is not None]
-        self.batch = batch if needs else None
-        self.live = _most(needs) if needs else self._empty.needs
-        self.report = None
+        needs = {needs for row in rows if (needs := self.needs[row]) is not None}
+        step = self.step
+        step.batch = batch if needs else None
+        step.live = _most(needs) if needs else self.idle_needs
+        step.report = None
 
     def steer_(self, hidden: Tensor, residual: Tensor | None) -> None:
         """Edits the steered tokens of the stream hidden (+ residual), each [num_tokens, d_model], in place.
@@ -92,27 +103,28 @@ class Site(nn.Module):
             self.captured = (hidden if residual is None else hidden + residual).detach().clone()
         if self.steerer is not None:
             self.steerer(hidden, residual)
-        elif self.batch is not None:
-            self._steer_batch(self.batch, hidden, residual)
+        elif self.step.batch is not None:
+            self._steer_batch(self.step.batch, hidden, residual)
 
     def _steer_batch(self, batch: Batch, hidden: Tensor, residual: Tensor | None) -> None:
         tokens, rows, whole = batch
         branch = hidden if whole else hidden[tokens]
         x = branch if residual is None else branch + (residual if whole else residual[tokens])
-        steered = steer(x.float(), rows, self.table, self.saes, self.live)
-        self.report = SiteReport(*steered[1:])
+        steered = steer(x.float(), rows, self.table, self.saes, self.step.live)
+        self.step.report = SiteReport(*steered[1:])
         _write(hidden, residual, tokens, _cast(steered.x, x.dtype), x)
 
     def kernel_columns(self, num_tokens: int) -> dict[str, Tensor]:
         """What the kernels did to the first `num_tokens` tokens, as columns of the log; views of buffers that change."""
         assert self.steerer is not None
+        live = self.step.live
         columns = {f"{self.layer}.delta": self.steerer.delta[:num_tokens]}
         for index, encoder in enumerate(self.steerer.encoders):
-            named = encoder.buffers.named[:num_tokens, : self.live.num_edits[index]]
+            named = encoder.buffers.named[:num_tokens, : live.num_edits[index]]
             if named.shape[1]:
                 columns[f"{self.layer}.{index}.before"] = named[..., 0]
                 columns[f"{self.layer}.{index}.after"] = named[..., 1]
-            if num := self.live.top[index]:
+            if num := live.top[index]:
                 values = encoder.buffers.values[:num_tokens]
                 order = values.sort(dim=1, descending=True, stable=True).indices[:, :num]
                 columns[f"{self.layer}.{index}.top_values"] = values.gather(1, order)
@@ -136,10 +148,9 @@ def _write(hidden: Tensor, residual: Tensor | None, tokens: Tensor, new: Tensor,
         hidden.index_fill_(0, tokens, 0)
 
 
-def _most(needs: list[Needs]) -> Needs:
-    """The least Needs that covers all of `needs`."""
-    distinct = list(dict.fromkeys(needs))
+def _most(distinct: Collection[Needs]) -> Needs:
+    """The least Needs that covers all of `distinct`."""
     if len(distinct) == 1:
-        return distinct[0]
+        return next(iter(distinct))
     columns = zip(*distinct, strict=True)
     return Needs(*(tuple(map(max, zip(*c, strict=True))) if isinstance(c[0], tuple) else max(c) for c in columns))

@@ -52,6 +52,15 @@ class Record:
     num_reused: int  # tokens that were already computed when the request was last admitted
 
 
+@dataclass(slots=True)
+class StepUnderWay:
+    """The step that the model runs or has just run; apart from the module, whose attributes are slow to set."""
+
+    tokens: SteeredTokens | None = None  # what it does, where the host knows
+    wanted: bool = False  # somebody may ask for a receipt of it
+    idle: bool = True  # every site is
+
+
 class Steering(nn.Module):
     """All steering state of one model in one worker."""
 
@@ -66,6 +75,7 @@ class Steering(nn.Module):
             site = Site(layer, {name: saes[name] for name in plan.saes_at(layer)}, max_num_seqs + 1, d_model, limits)
             site.capture = plan.capture
             self.sites[str(layer)] = site
+        self._site_list: list[Site] = list(self.sites.values())  # type: ignore[arg-type]
         self.rows = RowPool(max_num_seqs)
         self.admitted: dict[str, Admitted] = {}
         self.in_batch: set[str] = set()  # all requests of the last step, steered or not, where the runner has no hook
@@ -74,12 +84,11 @@ class Steering(nn.Module):
         self.log = StepLog()
         self._next_record = 0
         self.kernels: KernelSteps | None = None
-        self._pending: SteeredTokens | None = None  # what the step under way does, where the host knows
-        self._wanted = False  # somebody may ask for a receipt of it
+        self._step = StepUnderWay()
         self._programs: OrderedDict[str, dict[int, SiteProgram]] = OrderedDict()
 
     def site_list(self) -> list[Site]:
-        return list(self.sites.values())  # type: ignore[arg-type]
+        return self._site_list
 
     def use_kernels(self, workspace: Workspace, num_slots: int) -> None:
         """From now on Triton steers, over `workspace`; `num_slots` requests can be in the batch."""
@@ -130,7 +139,7 @@ class Steering(nn.Module):
         tokens = steered_tokens(np.array(owners, dtype=np.int64), query_start_loc, positions.cpu().numpy())
         if not len(tokens.token):
             return
-        self._pending, self._wanted = tokens, bool((tokens.record >= 0).any())
+        self._step.tokens, self._step.wanted = tokens, bool((tokens.record >= 0).any())
         batch = None
         if self.kernels:
             self.kernels.begin_on_host(tokens, len(positions))
@@ -140,9 +149,7 @@ class Steering(nn.Module):
                 rows=torch.from_numpy(tokens.row).to(positions.device),
                 whole=len(tokens.token) == len(positions) and query_start_loc[0] == 0,
             )
-        rows = np.unique(tokens.row).tolist()
-        for site in self.site_list():
-            site.begin(batch, rows)
+        self._begin_sites(batch, set(tokens.row.tolist()))
 
     def begin_step_on_device(
         self, req_ids: Sequence[str], query_start_loc: Tensor, idx_mapping: Tensor, positions: Tensor
@@ -154,11 +161,14 @@ class Steering(nn.Module):
         if not present:
             self.kernels.idle()
             return
-        self._wanted = any(self._logged(admitted) >= 0 for _, admitted in present)
+        self._step.wanted = any(self._logged(admitted) >= 0 for _, admitted in present)
         self.kernels.begin_on_device(query_start_loc, idx_mapping, positions)
-        rows = sorted({admitted.row for _, admitted in present})
-        for site in self.site_list():
-            site.begin(None, rows)
+        self._begin_sites(None, {admitted.row for _, admitted in present})
+
+    def _begin_sites(self, batch: Batch | None, rows: set[int]) -> None:
+        self._step.idle = not rows
+        for site in self._site_list:
+            site.begin(batch, rows)
 
     def _present(self, req_ids: Sequence[str]) -> list[tuple[int, Admitted]]:
         """Steered requests of a batch, with their place in it."""
@@ -171,19 +181,20 @@ class Steering(nn.Module):
 
     def end_step(self, idle: bool = True) -> None:
         """Moves what the last forward did into the log and makes the sites idle; safe to call again."""
-        pending, wanted = self._pending, self._wanted
-        self._pending, self._wanted = None, False
+        step = self._step
+        tokens, wanted = step.tokens, step.wanted
+        step.tokens, step.wanted = None, False
         if self.kernels:
             if wanted:
                 self.log.append_later(self.kernels.transfer())
             if idle:
                 self.kernels.idle()
-        elif pending is not None and wanted:
-            reports = {site.layer: site.report for site in self.site_list() if site.report is not None}
+        elif tokens is not None and wanted:
+            reports = {site.layer: site.step.report for site in self._site_list if site.step.report is not None}
             if reports:
-                self.log.append(pending.record, pending.position, reports)
-        for site in self.site_list():
-            site.begin(None, [])
+                self.log.append(tokens.record, tokens.position, reports)
+        if not step.idle:
+            self._begin_sites(None, set())
 
     def claim(self, asked: list[tuple[str, int, int]]) -> list[WorkerReceipt | None]:
         """Receipts for (caller's id, index of the completion, tokens fed to the model); a claimed record is gone, and so

@@ -4,12 +4,21 @@ import asyncio
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from . import compat
+
 if TYPE_CHECKING:
     from .llm import SteeredLLM, Steering
 
 
+YIELDS = 5  # turns of the loop between two steps: an answer passes through a few futures before its reader asks on
+
+
 class StoppedError(RuntimeError):
     """The engine failed in the middle of its work; it answers nothing any more."""
+
+
+class RefusedError(ValueError):
+    """vLLM can't answer this request: its prompt is too long, say."""
 
 
 class Stepping:
@@ -30,14 +39,17 @@ class Stepping:
     async def answer(self, prompt: Any, params: Any, steering: "Steering" = None) -> Any:
         """vLLM's RequestOutput of one prompt, with `.steering` as of SteeredLLM.generate.
 
-        Who is cancelled takes its request out of the engine. Raises SpecError for a wrong spec, ValueError where vLLM
-        refuses the request (a prompt too long, say), StoppedError once the engine has failed.
+        Who is cancelled takes its request out of the engine. Raises SpecError for a wrong spec, RefusedError for another
+        request that can't be answered, StoppedError once the engine has failed.
         """
         if self.error is not None:
             raise self._stopped()
         own = self.llm.steered_params(params, steering)
         request_id = next(self.ids)
-        self.engine.add_request(request_id, prompt, own)
+        try:
+            self.engine.add_request(request_id, prompt, own)
+        except compat.refusals() as error:
+            raise RefusedError(str(error)) from error
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.waiting[request_id] = (future, own)
         if self.task is None:
@@ -57,7 +69,8 @@ class Stepping:
     async def _run(self) -> None:
         try:
             while self.waiting:
-                await asyncio.sleep(0)  # whoever got an answer asks on before the next step
+                for _ in range(YIELDS):
+                    await asyncio.sleep(0)
                 self._step()
         except Exception as error:
             self.error = error

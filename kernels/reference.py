@@ -106,7 +106,7 @@ def steer(x: Tensor, rows: Tensor, table: SiteTable, saes: list[SAE], needs: Nee
 
     `needs` bounds what the rows in this batch ask for, so that parts nobody needs are never computed.
     """
-    norm = x.norm(dim=-1, keepdim=True)
+    norm = x.norm(dim=-1, keepdim=True) if needs.norm else x.new_empty(len(x), 1)  # that nobody reads
     base, delta = x, _shift(norm, rows, table, needs)
     if needs.projections:
         delta = delta + _project(x, norm, rows, table, needs)
@@ -114,7 +114,8 @@ def steer(x: Tensor, rows: Tensor, table: SiteTable, saes: list[SAE], needs: Nee
     for index, (sae, edits) in enumerate(zip(saes, table.edits, strict=True)):
         code = _Code(x, sae, full=needs.replace[index] or needs.top[index] > 0)
         f, new = _edit(code, norm, rows, edits, needs.num_edits[index], needs.gates[index])
-        delta = delta + _combine(new - f, edits.feature[rows, : f.shape[1]].long(), code)
+        if f.shape[1]:
+            delta = delta + _combine(new - f, edits.feature[rows, : f.shape[1]].long(), code)
         if needs.replace[index]:
             chosen = (table.replace[rows] == index + 1)[:, None]
             base = torch.where(chosen, code.reconstruct(), base)
@@ -220,8 +221,6 @@ def _edit(code: _Code, norm: Tensor, rows: Tensor, edits: EditTable, num: int, g
 
 def _combine(change: Tensor, ids: Tensor, code: _Code) -> Tensor:
     """sum_i change_i W_dec[i], scaled back where the SAE normalises its input; [n, d]."""
-    if change.shape[1] == 0:
-        return code.x.new_zeros(code.x.shape)
     total = torch.einsum("ne,ned->nd", change, code.sae.W_dec[ids].float())
     return total if code.affine is None else total * code.affine.std
 

@@ -33,6 +33,11 @@ class Needs(NamedTuple):
     preserve: bool
     guard: bool
 
+    @property
+    def norm(self) -> bool:
+        """Whether anything depends on norm(x)."""
+        return self.shift == NORM_SHIFT or self.projections > 0 or any(self.num_edits) or self.preserve or self.guard
+
 
 @dataclass(frozen=True, kw_only=True)
 class EditTable:

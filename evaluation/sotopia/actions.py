@@ -13,6 +13,7 @@ from .protocol import Protocol
 Reason = Literal["not_json", "no_action_type", "not_offered", "no_argument"]
 WORDLESS: tuple[ActionType, ...] = ("none", "leave")
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+CONTROLS = dict.fromkeys(range(32), " ")  # some endpoints let them into strings, where JSON has none
 
 
 class ActionError(ValueError):
@@ -66,11 +67,12 @@ def parse_action(text: str, cut: bool, offered: Sequence[ActionType], max_chars:
 
 def _read_object(text: str, cut: bool) -> tuple[dict[str, Any], bool]:
     """The first object and whether its end is there."""
+    text = text.translate(CONTROLS)
     start = text.find("{")
     if start < 0:
         raise ActionError("not_json", f"no JSON object in {text!r:.80}")
     try:
-        return json.JSONDecoder(strict=False).raw_decode(text, start)[0], True
+        return json.JSONDecoder().raw_decode(text, start)[0], True
     except ValueError as error:
         if not cut:
             raise ActionError("not_json", f"{error} in {text!r:.80}") from None

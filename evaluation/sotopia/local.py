@@ -3,10 +3,11 @@
 from typing import Any
 
 from tiller.engine import SteeredLLM
-from tiller.engine.errors import TillerError
+from tiller.engine.stepping import RefusedError
 from tiller.evaluation.inputs import InputError
 
 from .ask import Ask, AskError, Reply
+from .grammar import json_grammar
 
 
 class LocalSpeaker:
@@ -24,10 +25,8 @@ class LocalSpeaker:
         """Raises AskError ("refused") where vLLM refuses the ask, SpecError where its steering is wrong."""
         prompt = {"prompt_token_ids": self._token_ids(ask)}
         try:
-            output = await self.llm.stepping.answer(prompt, self._params(ask), ask.steering)
-        except TillerError:
-            raise
-        except ValueError as error:
+            output = await self.llm.stepping.answer(prompt, self.params(ask), ask.steering)
+        except RefusedError as error:
             raise AskError("refused", str(error)) from error
         return _reply(output)
 
@@ -38,11 +37,12 @@ class LocalSpeaker:
         text = self.tokenizer.apply_chat_template(ask.messages, tokenize=False, add_generation_prompt=True)
         return self.tokenizer.encode(text, add_special_tokens=False)
 
-    def _params(self, ask: Ask) -> Any:
+    def params(self, ask: Ask) -> Any:
+        """vLLM's SamplingParams of an ask."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-        structured = None if ask.schema is None else StructuredOutputsParams(json=ask.schema)
+        structured = None if ask.schema is None else StructuredOutputsParams(grammar=json_grammar(ask.schema))
         return SamplingParams(
             temperature=ask.temperature,
             top_p=ask.top_p,

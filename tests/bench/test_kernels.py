@@ -211,7 +211,7 @@ def test_script_needs_neither_vllm_nor_an_installed_package(tmp_path):
     blocker.write_text(f'#!/bin/sh\nshift 2\nexec {sys.executable} -c "{guard}; {MAIN}" "$@"\n')
     blocker.chmod(0o755)
     own = environment(PYTHON=str(blocker), **UNCOMPILED)
-    script = [str(ROOT / "bench/gpu.sh"), *TINY, "--tokens", "2", "--out", str(tmp_path / "out")]
+    script = [str(ROOT / "bench/gpu.sh"), "kernels", *TINY, "--tokens", "2", "--out", str(tmp_path / "out")]
     done = subprocess.run(script, capture_output=True, text=True, env=own, timeout=300)
     assert done.returncode == 0, done.stderr
     assert len(report(tmp_path / "out")["results"]) == len(OPERATIONS)

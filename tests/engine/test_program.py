@@ -291,11 +291,11 @@ def test_no_request_leaves_inf_or_nan_behind(body, dtype, value):
     site.write_row(1, compiled(body)[LAYER])
     hidden = torch.cat([X, 1e3 * X]).to(dtype)
     for _ in range(2):  # the second time on a residual that is already saturated
-        site.begin(Batch(torch.arange(12), torch.ones(12, dtype=torch.int64), True), [1])
+        site.begin(Batch(torch.arange(12), torch.ones(12, dtype=torch.int64), True), {1})
         site.steer_(hidden, None)
         assert hidden.isfinite().all()
         assert hidden.float().norm(dim=-1).isfinite().all()
-        assert site.report.delta_norm.isfinite().all()
+        assert site.step.report.delta_norm.isfinite().all()
 
 
 @pytest.mark.parametrize("value", [1e38, 1e300, 1e-30])

@@ -17,6 +17,7 @@ from tiller.evaluation.inputs import InputError
 
 DOCS = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
 FROZEN = {
+    "bench episodes": "--config --in-flight --out --rounds",
     "bench kernels": "--bandwidth --d-model --device --dtype --features --fresh --k --out --peak --repeats --tokens",
     "bench serve": "--config --max-tokens --out --prompt-len --rate --rounds --scale",
     "bench throughput": "--config --eager --max-tokens --num-requests --out --prompt-len --rounds",

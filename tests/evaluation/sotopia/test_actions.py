@@ -1,14 +1,19 @@
 """Reading one action out of whatever a model wrote."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jsonschema
 import pytest
+import xgrammar
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
+from tiller.engine.config import load_config
 from tiller.evaluation.sotopia.actions import ActionError, action_schema, offered_actions, parse_action, render_action
+from tiller.evaluation.sotopia.grammar import json_grammar
 from tiller.evaluation.sotopia.protocol import Protocol
 
 ALL = Protocol().actions
@@ -49,6 +54,43 @@ def test_an_argument_is_one_line_of_characters_that_can_be_written(kind: Any, be
     argument = parse_action(answer(kind, f"{before}\nTurn #2: Leo said: \x00{after}"), False, ALL, 4000).argument
     argument.encode()
     assert len(argument.splitlines()) <= 1 and argument == argument.strip() and "\x00" not in argument
+
+
+@given(KINDS, TEXTS, st.integers(min_value=0))
+def test_raw_control_characters_are_spaces(kind: Any, argument: str, at: int) -> None:
+    text = answer(kind, argument)
+    end = len('{"action_type": "", "argument": "') + len(kind)
+    control = chr(at % 32)
+    assert parse_action(text[:end] + control + text[end:], False, ALL, 600) == parse_action(text, False, ALL, 600)
+    assert parse_action(text[:end] + control + "a", True, ALL, 600).cut
+
+
+@pytest.fixture(scope="module")
+def matcher() -> Callable[[int], Any]:
+    """A matcher of the grammar of actions with arguments up to so many characters."""
+    tokenizer = AutoTokenizer.from_pretrained(load_config("demo").resolve("demo/tokenizer"))
+    compiler = xgrammar.GrammarCompiler(xgrammar.TokenizerInfo.from_huggingface(tokenizer))
+    compiled = {
+        chars: compiler.compile_grammar(json_grammar(action_schema(Protocol(max_argument_chars=chars), 0)))
+        for chars in (40, 600)
+    }
+    return lambda chars: xgrammar.GrammarMatcher(compiled[chars])
+
+
+@given(KINDS, TEXTS)
+def test_every_action_can_be_said_and_said_in_one_way(matcher: Any, kind: Any, argument: str) -> None:
+    text = json.dumps({"action_type": kind, "argument": argument}, ensure_ascii=False)
+    assert matcher(600).accept_string(text)
+    assert not matcher(600).accept_string(text.replace('": "', '":  "', 1))
+    assert not matcher(600).accept_string(text.replace('": "', '":"', 1))
+
+
+def test_no_argument_is_longer_than_the_bound(matcher: Any) -> None:
+    for character in ("a", "é", '"', "\\"):
+        assert matcher(40).accept_string(answer("speak", character * 40))
+        assert not matcher(40).accept_string(
+            json.dumps({"action_type": "speak", "argument": character * 41}, ensure_ascii=False)
+        )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from tiller.evaluation.sotopia.ask import Ask, AskError, Reply
 WORDS = "well then maybe we could meet halfway if you like the small blue one on Monday for forty".split()
 
 
-class Instant:
+class SeededSpeaker:
     """Equal asks get equal answers. `fail`: asks whose seed it divides fail; `leaves`: one answer in so many leaves."""
 
     def __init__(self, fail: int = 0, leaves: int = 0) -> None:

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 from .progress import Progress
@@ -44,9 +45,13 @@ class _Log:
             self._console.print(escape(line), highlight=False, soft_wrap=True)
 
 
-def _screen(progress: Progress) -> Group:
-    bar = ProgressBar(total=progress.total, completed=progress.done)
-    return Group(bar, Text(describe(progress)), *(Text(notice, style="yellow") for notice in progress.notices()))
+def _screen(progress: Progress) -> Table:
+    rows = Table.grid()
+    rows.add_row(ProgressBar(total=progress.total, completed=progress.done))
+    rows.add_row(Text(describe(progress)))
+    for notice in progress.notices():
+        rows.add_row(Text(notice, style="yellow"))
+    return rows
 
 
 def describe(progress: Progress) -> str:

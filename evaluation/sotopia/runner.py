@@ -114,6 +114,9 @@ class _Run:
     async def _wait(self, watchers: Sequence["asyncio.Task[Any]"]) -> None:
         """Until all units are played or, once anything stops the run, the turns under way have ended."""
         workers = asyncio.gather(*self._tasks)
+        workers.add_done_callback(
+            lambda done: done.cancelled() or done.exception()
+        )  # tasks are asked for it themselves
         await asyncio.wait([workers, *watchers], return_when=asyncio.FIRST_COMPLETED)
         if not workers.done() or workers.cancelled() or workers.exception() is not None:
             self._stop(Ending("interrupted"))

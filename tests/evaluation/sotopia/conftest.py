@@ -15,10 +15,7 @@ def demo_llm() -> Iterator[Any]:
     """One engine for all tests of this folder."""
     from tiller.evaluation.boot import boot
 
-    with (
-        patch.dict(os.environ, {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": "1"}),
-        boot("demo") as engine,
-    ):
+    with patch.dict(os.environ, {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}), boot("demo") as engine:
         yield engine
 
 

@@ -1,6 +1,7 @@
 """Runs with a speaker that answers at once: what is played, resumed, stopped, refused and written."""
 
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -24,7 +25,7 @@ from tiller.evaluation.sotopia.runner import FAILURES_IN_A_ROW, STATUS, Ending, 
 from tiller.evaluation.sotopia.unit import Arm, Unit
 from tiller.evaluation.sotopia.world import load_world
 
-from .instant import Instant
+from .seeded_speaker import SeededSpeaker
 
 CONFIG = load_config("demo")
 SCENES = load_world(None).scenes(6)
@@ -52,11 +53,11 @@ def lines(out: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole")
-    assert sit(out, Instant(leaves=7)).state == "done"
+    assert sit(out, SeededSpeaker(leaves=7)).state == "done"
     return out
 
 
-class Cut(Instant):
+class Cut(SeededSpeaker):
     """Ends the process's run after so many answers, as an error that nobody expected would."""
 
     def __init__(self, after: int) -> None:
@@ -69,7 +70,7 @@ class Cut(Instant):
         return await super().ask(ask)
 
 
-class Signalled(Instant):
+class Signalled(SeededSpeaker):
     """Sends this process a signal with its answer number `after`."""
 
     def __init__(self, after: int, number: signal.Signals) -> None:
@@ -99,7 +100,7 @@ def test_every_unit_is_played_in_plan_order(whole: Path) -> None:
 
 
 def test_equal_runs_write_equal_files(whole: Path, tmp_path: Path) -> None:
-    sit(tmp_path, Instant(leaves=7), in_flight=3)
+    sit(tmp_path, SeededSpeaker(leaves=7), in_flight=3)
     assert (tmp_path / EPISODES).read_bytes() == (whole / EPISODES).read_bytes()
 
 
@@ -111,7 +112,7 @@ def test_a_broken_run_goes_on_as_if_it_had_not_been_broken(whole: Path, tmp_path
             sit(tmp_path, speaker)
         assert json.loads((tmp_path / STATUS).read_text())["state"] == "broken"
         asked += speaker.asked
-    last = Instant(leaves=7)
+    last = SeededSpeaker(leaves=7)
     assert sit(tmp_path, last).state == "done"
     assert (tmp_path / EPISODES).read_bytes() == (whole / EPISODES).read_bytes()
     assert len([*asked, *last.asked]) == sum(len(line["turns"]) for line in lines(whole)), "a kept turn was asked again"
@@ -124,14 +125,14 @@ def test_a_signal_keeps_the_turns_under_way_and_stops(whole: Path, tmp_path: Pat
     with Journal(tmp_path) as journal:
         assert sum(len(journal.turns(unit.unit_id)) for unit in UNITS) == len(speaker.asked)
     assert json.loads((tmp_path / STATUS).read_text())["state"] == "interrupted"
-    rest = Instant(leaves=7)
+    rest = SeededSpeaker(leaves=7)
     assert sit(tmp_path, rest).state == "done"
     assert (tmp_path / EPISODES).read_bytes() == (whole / EPISODES).read_bytes()
     assert len(speaker.asked) + len(rest.asked) == sum(len(line["turns"]) for line in lines(whole))
 
 
-def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
-    class Hanging(Instant):
+def test_a_second_signal_does_not_wait(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Hanging(SeededSpeaker):
         async def ask(self, ask: Ask) -> Reply:
             self.asked.append(ask.seed)
             if len(self.asked) == 4:
@@ -142,45 +143,47 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
 
     assert sit(tmp_path, Hanging(), in_flight=4).state == "interrupted"
     assert not lines(tmp_path)
+    gc.collect()
+    assert not caplog.records, "asyncio has found an exception that nobody asked for"
 
 
 @pytest.mark.parametrize("in_flight", [1, 5])
 def test_no_more_units_at_a_time_than_asked_for(tmp_path: Path, in_flight: int) -> None:
-    speaker = Instant()
+    speaker = SeededSpeaker()
     sit(tmp_path, speaker, UNITS[:12], in_flight)
     assert speaker.most_in_flight == in_flight
 
 
 def test_failed_units_are_typed_counted_and_played_on(whole: Path, tmp_path: Path) -> None:
-    assert sit(tmp_path, Instant(fail=9, leaves=7)).state == "done"
+    assert sit(tmp_path, SeededSpeaker(fail=9, leaves=7)).state == "done"
     failed = [line for line in lines(tmp_path) if line["outcome"] == "failed"]
     assert failed
     assert {line["cause"] for line in failed} == {"server_error"}
     assert len(lines(tmp_path)) == len(UNITS)
     status = json.loads((tmp_path / STATUS).read_text())
     assert (status["failed"], status["causes"]["server_error"]) == (len(failed), len(failed))
-    untouched = Instant()
+    untouched = SeededSpeaker()
     assert sit(tmp_path, untouched).state == "done"
     assert not untouched.asked, "a failed unit is played again without being asked for"
-    again = Instant(leaves=7)
+    again = SeededSpeaker(leaves=7)
     assert sit(tmp_path, again, retry=True).state == "done"
     assert (tmp_path / EPISODES).read_bytes() == (whole / EPISODES).read_bytes()
     assert len(again.asked) < sum(len(line["turns"]) for line in lines(whole)) / 2
 
 
 def test_a_run_in_which_all_fails_stops_early(tmp_path: Path) -> None:
-    speaker = Instant(fail=1)
+    speaker = SeededSpeaker(fail=1)
     ending = sit(tmp_path, speaker, in_flight=4)
     assert ending.state == "failing"
     assert f"{FAILURES_IN_A_ROW} episodes in a row failed, the last by server_error: no answer to" in ending.reason
     assert FAILURES_IN_A_ROW <= len(lines(tmp_path)) < FAILURES_IN_A_ROW + 4
-    assert sit(tmp_path, Instant(leaves=7), retry=True).state == "done"
+    assert sit(tmp_path, SeededSpeaker(leaves=7), retry=True).state == "done"
     assert {line["outcome"] for line in lines(tmp_path)} == {"complete"}
 
 
 @pytest.mark.parametrize("error", [EndpointError("gone", "endpoint x"), TillerError("no such feature", "steering")])
 def test_what_every_ask_would_meet_ends_the_run_after_the_turns_under_way(tmp_path: Path, error: TillerError) -> None:
-    class Failing(Instant):
+    class Failing(SeededSpeaker):
         async def ask(self, ask: Ask) -> Reply:
             if len(self.asked) == 30:
                 raise error
@@ -191,7 +194,7 @@ def test_what_every_ask_would_meet_ends_the_run_after_the_turns_under_way(tmp_pa
         sit(tmp_path, speaker)
     with Journal(tmp_path) as journal:
         assert sum(len(journal.turns(unit.unit_id)) for unit in UNITS) == len(speaker.asked) == 30
-    assert sit(tmp_path, Instant(leaves=7)).state == "done"
+    assert sit(tmp_path, SeededSpeaker(leaves=7)).state == "done"
 
 
 def test_a_full_disk_stops_the_run_which_then_goes_on(whole: Path, tmp_path: Path) -> None:
@@ -199,10 +202,10 @@ def test_a_full_disk_stops_the_run_which_then_goes_on(whole: Path, tmp_path: Pat
         pages = journal._connection.execute("PRAGMA page_count").fetchone()[0]
         journal._connection.execute(f"PRAGMA max_page_count = {pages + 12}")
         with pytest.raises(DiskFullError, match="run the same command again"):
-            asyncio.run(run_units(journal, (Instant(leaves=7),) * 2, 16, Progress(len(UNITS))))  # type: ignore[arg-type]
+            asyncio.run(run_units(journal, (SeededSpeaker(leaves=7),) * 2, 16, Progress(len(UNITS))))  # type: ignore[arg-type]
         kept = sum(len(journal.turns(unit.unit_id)) for unit in UNITS)
     assert kept > 16
-    rest = Instant(leaves=7)
+    rest = SeededSpeaker(leaves=7)
     assert sit(tmp_path, rest).state == "done"
     assert (tmp_path / EPISODES).read_bytes() == (whole / EPISODES).read_bytes()
     assert len(rest.asked) == sum(len(line["turns"]) for line in lines(whole)) - kept
@@ -286,7 +289,7 @@ def test_a_models_identity_follows_its_files_and_not_its_place(tmp_path: Path) -
 def test_a_refusal_is_one_episodes_failure(tmp_path: Path) -> None:
     """An ask that the endpoint refuses is final for its episode, whatever else goes on."""
 
-    class Refusing(Instant):
+    class Refusing(SeededSpeaker):
         async def ask(self, ask: Ask) -> Reply:
             if ask.seed == UNITS[0].turn_seed(0):
                 raise AskError("refused", "too long")

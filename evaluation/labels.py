@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
 DISTANCES = (7, 13, 20, 28)  # points from the marker
 DIRECTIONS = ((1, 1), (-1, 1), (1, -1), (-1, -1), (0, 1.3), (0, -1.3), (1.3, 0), (-1.3, 0))
@@ -61,13 +62,15 @@ def _move(label: object, distance: float, dx: float, dy: float) -> None:
 
 def _covered(box: Bbox, taken: Sequence[Bbox], panel: Bbox) -> float:
     """Area shared with what is there, and what of the box is off the panel."""
-    shared = [Bbox.intersection(box, other) for other in taken]
-    inside = Bbox.intersection(box, panel)
-    return (
-        sum(s.width * s.height for s in shared if s is not None)
-        + box.width * box.height
-        - (inside.width * inside.height if inside is not None else 0.0)
-    )
+    inside = float(_shared(box, [panel]).sum())
+    return float(_shared(box, taken).sum()) + box.width * box.height - inside
+
+
+def _shared(box: Bbox, others: Sequence[Bbox]) -> NDArray:
+    """Area of each one's intersection with `box`."""
+    corners = np.array([other.extents for other in others])
+    low, high = np.maximum(corners[:, :2], box.extents[:2]), np.minimum(corners[:, 2:], box.extents[2:])
+    return np.clip(high - low, 0, None).prod(1)
 
 
 def _along(panel: Axes, line: Sequence[tuple[float, float]], half: float) -> list[Bbox]:

@@ -26,7 +26,7 @@ from .world import load_world
 
 NUM_SCENES = 24
 EPISODE_TURNS, SWEEP_TURNS = 6, 4
-SWEPT, ALPHAS = ("french", "warm"), (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0)  # of the profile's own strength
+SWEPT, ALPHAS = ("french", "hostile"), (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0)  # of the profile's own strength
 
 
 @dataclass(frozen=True)

@@ -117,13 +117,8 @@ class _Cells:
             own.append(value)
 
     def measure(self, results: Results, design: Design, role: Role, judge: str, metric: str) -> Measure:
-        return Measure(
-            judge=judge,
-            metric=metric_of(metric),
-            role=role,
-            values=self.values(design),
-            causes=self.causes(results, design),
-        )
+        values, causes = self.values(design), self.causes(results, design)
+        return Measure(judge=judge, metric=metric_of(metric).fitting(values), role=role, values=values, causes=causes)
 
     def values(self, design: Design) -> NDArray:
         matrix = np.full(design.planned.shape, np.nan)

@@ -25,16 +25,23 @@ class Metric(NamedTuple):
         ends = f"{self.low:g} to {self.high:g}" if self.low is not None and self.high is not None else ""
         return f"{self.label}, {self.unit or ends}" if self.unit or ends else self.label
 
-    @property
-    def is_scalable(self) -> bool:
-        return self.high is not None and (self.low is not None or self == LOGPROB)
-
     def scaled(self, values: NDArray) -> NDArray:
-        """On 0 to 1, for products and harmonic means: by the range, or a token's mean probability."""
-        assert self.is_scalable
-        if self.low is None or self.high is None:
+        """On 0 to 1, for products and harmonic means: by the range; a mean log-probability as a probability; else by the
+        narrowest of 0 to 1, -1 to 1 and what there is that holds all values."""
+        if self == LOGPROB:
             return np.exp(values)
-        return (values - self.low) / (self.high - self.low)
+        low, high = self.low, self.high
+        if low is None or high is None:
+            there = values[~np.isnan(values)]
+            least, most = (float(there.min()), float(there.max())) if len(there) else (0.0, 1.0)
+            low, high = next(((a, b) for a, b in ((0.0, 1.0), (-1.0, 1.0)) if a <= least and most <= b), (least, most))
+        return (values - low) / (high - low)
+
+    def fitting(self, values: NDArray) -> "Metric":
+        """Without its range where a value lies outside: then another judge means something else by the same name."""
+        there = values[~np.isnan(values)]
+        inside = (self.low is None or (there >= self.low).all()) and (self.high is None or (there <= self.high).all())
+        return self if inside else Metric(self.name, self.name.replace("_", " "), self.kind)
 
 
 def _social(name: str, low: float, high: float, label: str = "") -> Metric:

@@ -37,8 +37,8 @@ class Tradeoff:
 
 
 def tradeoffs_of(measures: list[Measure], design: Design, seed: int = 0) -> list[Tradeoff]:
-    """Every behaviour of the steered agent, where its metric has a range, against the first measure of its fluency."""
-    own = [measure for measure in measures if measure.role == "agent" and measure.metric.is_scalable]
+    """Every behaviour of the steered agent against the first measure of its fluency."""
+    own = [measure for measure in measures if measure.role == "agent"]
     fluency = next((measure for measure in own if measure.metric.kind == "fluency"), None)
     if fluency is None:
         return []

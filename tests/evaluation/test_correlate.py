@@ -38,7 +38,7 @@ def made(num: int = 90, num_features: int = 400, planted: int = 321) -> tuple[cs
     columns[:, 7] = 0
     columns[:3, 7] = 50.0
     score = columns[:, planted] + rng.normal(0, 0.3, num)
-    score[:3] += 5
+    score[:3] += 1.5
     samples = [
         Sample(cluster=f"env{i // 3}", texts=["x"], scores={"goal": float(s), "flat": 1.0}) for i, s in enumerate(score)
     ]

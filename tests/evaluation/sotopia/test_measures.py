@@ -141,6 +141,17 @@ def test_tradeoffs_prefer_an_alpha_that_keeps_fluency(results: Results) -> None:
     assert held_out(measures_of(few, design_of(few))[0].values, design_of(few), "warm") is None
 
 
+def test_a_value_outside_its_range_means_another_metric_of_that_name() -> None:
+    given = units([UNSTEERED, *swept("warm", [1.0])], 3, (0,))
+    odd = [score(unit, "french", -0.5 + i / 10) for i, unit in enumerate(given)]
+    found = collect(given, [], odd + [s for s in scores(given) if s.metric == "mean_logprob"], {})
+    design = design_of(found)
+    measures = measures_of(found, design)
+    assert (measures[0].metric.low, measures[0].metric.high, measures[0].metric.kind) == (None, None, "behaviour")
+    (tradeoff,) = tradeoffs_of(measures, design)
+    assert tradeoff.behaviour.metric.scaled(np.array([-1.0, 0.0, 1.0])).tolist() == [0, 0.5, 1]
+
+
 def test_the_front_holds_what_nothing_beats() -> None:
     points = np.array([[0.0, 3.0], [1.0, 2.0], [1.0, 1.0], [2.0, 2.0], [3.0, 0.0], [np.nan, 9.0], [2.5, -1.0]])
     assert front(points).tolist() == [0, 3, 4]

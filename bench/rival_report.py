@@ -1,7 +1,6 @@
 """What `tiller bench rivals` shows: shares of vLLM's throughput, rival by rival, and, apart, what rivals publish themselves."""
 
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -116,9 +115,8 @@ def show_rivals(record: Record, console: Console) -> None:
         table.show(console)
 
 
-def draw_rivals(records: Sequence[Record]) -> Figure:
+def draw_rivals(record: Record) -> Figure:
     """A row for each engine, a column for each workload: its share of vLLM's tokens a second, and Tiller's beside it."""
-    record = records[0]
     batch = record.settings["batch"]
     names = engines(record)
     with style():
@@ -157,4 +155,4 @@ def draw_rivals(records: Sequence[Record]) -> Figure:
 
 def save_rival_plot(record: Record, file: Path) -> None:
     """Draws `record` into a PNG."""
-    write_png(draw_rivals([record]), file)
+    write_png(draw_rivals(record), file)

@@ -67,7 +67,7 @@ def test_its_tokenizer_has_a_word_for_each_token(cache):
     config = load_config(materialise("qwen2.5-0.5b", 96, 4, "topk", cache))
     tokenizer = AutoTokenizer.from_pretrained(config.vllm_arguments()["tokenizer"])
     assert len(tokenizer) == shape_facts("qwen2.5-0.5b")["vocab_size"]
-    assert tokenizer.decode([5, 100]) == "t5 t100" and tokenizer.encode("t5 t100", add_special_tokens=False) == [5, 100]
+    assert tokenizer.decode([5, 100]) == "t5 t100"
 
 
 def test_it_is_made_once_and_again_when_it_changes(cache):

@@ -29,10 +29,10 @@ class Kind(NamedTuple):
 
 KINDS = {
     "throughput": Kind(
-        lambda body: throughput_report.tables(Record(**body)), lambda body: throughput_report.draw([Record(**body)])
+        lambda body: throughput_report.tables(Record(**body)), lambda body: throughput_report.draw(Record(**body))
     ),
     "rivals": Kind(
-        lambda body: rival_report.rival_tables(Record(**body)), lambda body: rival_report.draw_rivals([Record(**body)])
+        lambda body: rival_report.rival_tables(Record(**body)), lambda body: rival_report.draw_rivals(Record(**body))
     ),
     "serve": Kind(
         lambda body: serve_report.tables(body, AIMS, PLAIN_SERVER), lambda body: serve_report.draw(body, PLAIN_SERVER)

@@ -1,7 +1,6 @@
 """What `tiller bench rivals` shows: shares of vLLM's throughput, rival by rival, and, apart, what rivals publish themselves."""
 
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -14,6 +13,7 @@ from .record import Record, Sample
 from .rivals.protocol import EVERYTHING
 from .rivals.published import PUBLISHED
 from .tables import Table, rate, spread
+from .throughput_report import BEHIND
 
 TITLES = {"unsteered": "nobody steered", "add": "one vector for all", "mixed": "every second request",
           "distinct": "a vector for each"}  # fmt: skip
@@ -116,14 +116,13 @@ def show_rivals(record: Record, console: Console) -> None:
         table.show(console)
 
 
-def draw_rivals(records: Sequence[Record]) -> Figure:
+def draw_rivals(record: Record) -> Figure:
     """A row for each engine, a column for each workload: its share of vLLM's tokens a second, and Tiller's beside it."""
-    record = records[0]
     batch = record.settings["batch"]
     names = engines(record)
     with style():
         figure = Figure(figsize=(2.8 + 2.3 * len(EVERYTHING), 1.6 + 0.62 * len(names)), layout="constrained")
-        panels = figure.subplots(1, len(EVERYTHING), squeeze=False, sharey=True)[0]
+        panels = figure.subplots(1, len(EVERYTHING), squeeze=False, sharex=True, sharey=True)[0]
         for panel, workload in zip(panels, EVERYTHING, strict=True):
             for place, engine in enumerate(names):
                 for shift, arm, colour in (
@@ -138,7 +137,7 @@ def draw_rivals(records: Sequence[Record]) -> Figure:
                     elif ":tiller:" not in arm:
                         known = arm in {entry.id for entry in record.arms}
                         why = NOT_RUN if known else CANT
-                        panel.text(0.03, place + shift, why, va="center", fontsize=7.5, backgroundcolor="white")
+                        panel.text(0.03, place + shift, why, va="center", fontsize=7.5, bbox=BEHIND)
             panel.axvline(1.0, color=INK, linewidth=0.8, linestyle="--")
             panel.set_axisbelow(True)
             panel.set_xlim(0, max(1.25, panel.get_xlim()[1]))
@@ -157,4 +156,4 @@ def draw_rivals(records: Sequence[Record]) -> Figure:
 
 def save_rival_plot(record: Record, file: Path) -> None:
     """Draws `record` into a PNG."""
-    write_png(draw_rivals([record]), file)
+    write_png(draw_rivals(record), file)

@@ -112,6 +112,8 @@ def write_tokenizer(path: Path, vocab_size: int) -> None:
     tokenizer.save(str(path))
     own = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "t0", "eos_token": "t1"}
     (path.parent / "tokenizer_config.json").write_text(json.dumps(own))
+    # Without a family transformers doesn't take the folder; this one's tokenizer.json is taken as it is.
+    (path.parent / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
 
 
 def write_sae(folder: Path, d_model: int, features: int, k: int, activation: Activation, shape: Shape) -> None:

@@ -78,7 +78,7 @@ def measure(console: Console, settings: Settings, only: str | None, fresh: bool,
                 record.facts[kind] = run.engines[kind].facts
             fill(run, console)
     show(record, console)
-    save_plot([record], file.with_suffix(".png"))
+    save_plot(record, file.with_suffix(".png"))
     console.print(f"written: {file} and .png", highlight=False, soft_wrap=True)
     return file
 

@@ -16,6 +16,7 @@ from .record import ArmEntry, Record
 from .tables import Table, rate, spread
 
 GREY = "#9aa5b1"
+BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # numbers
 
 
 def title(record: Record) -> str:
@@ -92,29 +93,25 @@ def _middle(record: Record, arm: str, batch: int) -> str:
     return f"{statistics.median(ratio):.3f}" if ratio else ""
 
 
-def draw(records: Sequence[Record]) -> Figure:
-    """A column for each batch size of each record: shares of vLLM's tokens a second above, distinct specs below."""
-    columns = [(record, batch) for record in records for batch in record.batches]
-    arms = [arm for arm in records[0].arms if not arm.id.startswith(("shared", "distinct"))]
-    shared = [arm for arm in records[0].arms if arm.id.startswith("shared")]
-    has_curve = any(len(_curve(record, batch)) > 1 for record, batch in columns)
+def draw(record: Record) -> Figure:
+    """A column for each batch size: shares of vLLM's tokens a second, those behind a shared prompt, and distinct specs."""
+    arms = [arm for arm in record.arms if not arm.id.startswith(("shared", "distinct"))]
+    shared = [arm for arm in record.arms if arm.id.startswith("shared")]
+    has_curve = any(len(_curve(record, batch)) > 1 for batch in record.batches)
     heights = [len(arms) + 1.5, *([len(shared) + 1.5] if shared else []), *([7.0] if has_curve else [])]
+    num = len(record.batches)
     with style():
-        figure = Figure(figsize=(2.9 + 3.6 * len(columns), 0.9 + 0.27 * sum(heights)), layout="constrained")
-        panels = figure.subplots(len(heights), len(columns), squeeze=False, height_ratios=heights, sharey="row")
-        for place, (record, batch) in enumerate(columns):
-            own = panels[:, place]
+        figure = Figure(figsize=(2.9 + 3.6 * num, 0.9 + 0.27 * sum(heights)), layout="constrained")
+        panels = figure.subplots(len(heights), num, squeeze=False, height_ratios=heights, sharey="row")
+        for own, batch in zip(panels.T, record.batches, strict=True):
             _bars(own[0], record, batch, arms, PLAIN)
-            own[0].set_title(
-                f"{title(record) if len(columns) > 1 and batch == record.batches[0] else ''}\n{batch} at once"
-            )
+            own[0].set_title(f"{batch} at once")
             if shared:
                 _bars(own[1], record, batch, shared, "shared-plain")
-                own[1].set_title("512 prompt tokens shared, prefix caching on")
+                own[1].set_title("512 prompt tokens shared")
             if has_curve:
                 _distinct(own[-1], record, batch)
-        if len(columns) == 1 or len(records) == 1:
-            figure.suptitle(title(records[0]))
+        figure.suptitle(title(record))
     return figure
 
 
@@ -128,7 +125,7 @@ def _bars(panel: Axes, record: Record, batch: int, arms: list[ArmEntry], against
         middle = statistics.median(ratio)
         panel.barh(place, middle, height=0.62, color=_colour(arm, against))
         panel.plot([min(ratio), max(ratio)], [place, place], color=INK, linewidth=1.2)
-        panel.text(max(*ratio, middle) + 0.02, place, f"{middle:.2f}", va="center", fontsize=8)
+        panel.text(max(*ratio, middle) + 0.02, place, f"{middle:.2f}", va="center", fontsize=8, bbox=BEHIND)
     panel.axvline(1.0, color=INK, linewidth=0.8, linestyle="--")
     panel.set_axisbelow(True)
     panel.set_yticks(range(len(arms)), [arm.name for arm in arms])
@@ -167,6 +164,6 @@ def _distinct(panel: Axes, record: Record, batch: int) -> None:
     panel.set_ylim(0, max(1.25, 1.05 * max(max(ratio) for _, ratio in curve)))
 
 
-def save_plot(records: Sequence[Record], file: Path) -> None:
-    """Draws `records` into a PNG."""
-    write_png(draw(records), file)
+def save_plot(record: Record, file: Path) -> None:
+    """Draws `record` into a PNG."""
+    write_png(draw(record), file)

@@ -4,7 +4,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from .protocol import EVERYTHING, Order, Prepare, Rival, answer, of_vllm, token_prompts
+from .protocol import EVERYTHING, Order, Prepare, Rival, answer, of_vllm, token_prompts, vllm_version
 
 RIVAL = Rival(
     id="easysteer",
@@ -21,12 +21,12 @@ RIVAL = Rival(
 def load(job: dict[str, Any]) -> tuple[dict[str, Any], Prepare]:
     import numpy as np
     import torch
-    import vllm
+    from vllm import LLM, SamplingParams
 
     fork = import_module("vllm.steer_vectors")
 
     folder, vectors = Path(job["folder"]), torch.from_numpy(np.load(job["vectors"]))
-    llm: Any = vllm.LLM(model=job["model"], enable_steer_vector=True, steer_algorithms=["direct"], **job["engine"])
+    llm: Any = LLM(model=job["model"], enable_steer_vector=True, steer_algorithms=["direct"], **job["engine"])
 
     def spec(row: int | None) -> Any:
         if row is None:
@@ -40,12 +40,12 @@ def load(job: dict[str, Any]) -> tuple[dict[str, Any], Prepare]:
         )
 
     def prepare(order: Order) -> Any:
-        params = vllm.SamplingParams(temperature=0, max_tokens=order["max_tokens"], ignore_eos=True)
+        params = SamplingParams(temperature=0, max_tokens=order["max_tokens"], ignore_eos=True)
         requests, own = token_prompts(order), [spec(row) for row in order["rows"]]
         llm.reset_prefix_cache()
         return lambda: llm.generate(requests, sampling_params=params, steering=own, use_tqdm=False), of_vllm
 
-    return {"vllm": vllm.__version__}, prepare
+    return {"vllm": vllm_version()}, prepare
 
 
 if __name__ == "__main__":

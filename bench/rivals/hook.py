@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from .protocol import Order, Prepare, Rival, answer, of_vllm, token_prompts
+from .protocol import Order, Prepare, Rival, answer, of_vllm, token_prompts, vllm_version
 
 RIVAL = Rival(
     id="vllm-hook",
@@ -23,7 +23,7 @@ def load(job: dict[str, Any]) -> tuple[dict[str, Any], Prepare]:
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
     import numpy as np
     import torch
-    import vllm
+    from vllm import SamplingParams
     from vllm_hook_plugins import HookLLM
 
     folder = Path(job["folder"])
@@ -35,13 +35,13 @@ def load(job: dict[str, Any]) -> tuple[dict[str, Any], Prepare]:
     llm = HookLLM(model=job["model"], **own, **{**job["engine"], "enforce_eager": True})
 
     def prepare(order: Order) -> Any:
-        params = vllm.SamplingParams(temperature=0, max_tokens=order["max_tokens"], ignore_eos=True)
+        params = SamplingParams(temperature=0, max_tokens=order["max_tokens"], ignore_eos=True)
         requests = token_prompts(order)
         steered = order["rows"][0] is not None
         llm.llm.reset_prefix_cache()
         return lambda: llm.generate(requests, params, use_hook=steered), of_vllm
 
-    return {"vllm": vllm.__version__}, prepare
+    return {"vllm": vllm_version()}, prepare
 
 
 if __name__ == "__main__":

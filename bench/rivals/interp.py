@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from .protocol import EVERYTHING, Order, Prepare, Rival, answer
+from .protocol import EVERYTHING, Order, Prepare, Rival, answer, vllm_version
 
 RIVAL = Rival(
     id="interp-engine",
@@ -23,9 +23,9 @@ RIVAL = Rival(
 def load(job: dict[str, Any]) -> tuple[dict[str, Any], Prepare]:
     import numpy as np
     import torch
-    import vllm
     from interp_engine import load_model
     from interp_engine.steer_specs import AddSpec, LayerSteeringSpec, SteeringSpec
+    from vllm import SamplingParams
 
     vectors = torch.from_numpy(np.load(job["vectors"]))
     engine = {
@@ -40,7 +40,7 @@ def load(job: dict[str, Any]) -> tuple[dict[str, Any], Prepare]:
 
     async def make() -> Any:
         made = load_model(job["model"], backend=job["option"], dtype=job["engine"].get("dtype", "auto"), **own)
-        await made.generate_steered([5], vllm.SamplingParams(max_tokens=1))  # the first request starts the engine
+        await made.generate_steered([5], SamplingParams(max_tokens=1))  # the first request starts the engine
         return made
 
     model = runner.run(make())
@@ -51,7 +51,7 @@ def load(job: dict[str, Any]) -> tuple[dict[str, Any], Prepare]:
         return SteeringSpec(layers={job["layer"]: LayerSteeringSpec([AddSpec(vectors[row], 1.0)])})
 
     def prepare(order: Order) -> Any:
-        params = vllm.SamplingParams(temperature=0, max_tokens=order["max_tokens"], ignore_eos=True)
+        params = SamplingParams(temperature=0, max_tokens=order["max_tokens"], ignore_eos=True)
         pairs = [(prompt, spec(row)) for prompt, row in zip(order["prompts"], order["rows"], strict=True)]
         runner.run(model.engine.reset_prefix_cache())
 
@@ -61,7 +61,7 @@ def load(job: dict[str, Any]) -> tuple[dict[str, Any], Prepare]:
         num_tokens = len(pairs) * order["max_tokens"]  # it returns texts; ignore_eos fixes their length
         return lambda: runner.run(call()), lambda texts: {"tokens": num_tokens, "texts": list(texts)}
 
-    return {"vllm": vllm.__version__}, prepare
+    return {"vllm": vllm_version()}, prepare
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .protocol import EVERYTHING, Order, Prepare, Rival, answer, of_vllm, token_prompts
+from .protocol import EVERYTHING, Order, Prepare, Rival, answer, of_vllm, token_prompts, vllm_version
 
 RIVAL = Rival(
     id="vllm-lens",
@@ -19,18 +19,18 @@ RIVAL = Rival(
 def load(job: dict[str, Any]) -> tuple[dict[str, Any], Prepare]:
     import numpy as np
     import torch
-    import vllm
+    from vllm import LLM, SamplingParams
     from vllm_lens import SteeringVector
 
     vectors = torch.from_numpy(np.load(job["vectors"]))
-    llm = vllm.LLM(model=job["model"], **job["engine"])
+    llm = LLM(model=job["model"], **job["engine"])
 
     def params(row: int | None, max_tokens: int) -> Any:
         common: dict[str, Any] = {"temperature": 0, "max_tokens": max_tokens, "ignore_eos": True}
         if row is None:
-            return vllm.SamplingParams(**common)
+            return SamplingParams(**common)
         vector = SteeringVector(activations=vectors[row : row + 1], layer_indices=[job["layer"]], scale=1.0)
-        return vllm.SamplingParams(**common, extra_args={"apply_steering_vectors": [vector]})
+        return SamplingParams(**common, extra_args={"apply_steering_vectors": [vector]})
 
     def prepare(order: Order) -> Any:
         own = [params(row, order["max_tokens"]) for row in order["rows"]]
@@ -38,7 +38,7 @@ def load(job: dict[str, Any]) -> tuple[dict[str, Any], Prepare]:
         llm.reset_prefix_cache()
         return lambda: llm.generate(requests, own, use_tqdm=False), of_vllm
 
-    return {"vllm": vllm.__version__}, prepare
+    return {"vllm": vllm_version()}, prepare
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .protocol import EVERYTHING, Order, Prepare, Rival, answer
+from .protocol import EVERYTHING, Order, Prepare, Rival, answer, vllm_version
 
 RIVAL = Rival(
     id="nnsight",
@@ -19,7 +19,6 @@ RIVAL = Rival(
 def load(job: dict[str, Any]) -> tuple[dict[str, Any], Prepare]:
     import numpy as np
     import torch
-    import vllm
     from nnsight.modeling.vllm import VLLM
 
     vectors = torch.from_numpy(np.load(job["vectors"]))
@@ -51,7 +50,7 @@ def load(job: dict[str, Any]) -> tuple[dict[str, Any], Prepare]:
 
         return call, read
 
-    return {"vllm": vllm.__version__}, prepare
+    return {"vllm": vllm_version()}, prepare
 
 
 if __name__ == "__main__":

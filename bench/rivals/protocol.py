@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, NamedTuple
 
 Order = dict[str, Any]  # prompts: lists of tokens; rows: of the vectors, None where unsteered; max_tokens
@@ -50,6 +51,11 @@ def _round(prepare: Prepare, order: Order) -> dict[str, Any]:
     start = time.perf_counter()
     result = call()
     return {"seconds": time.perf_counter() - start, **read(result)}
+
+
+def vllm_version() -> str:
+    """Of the environment's own."""
+    return import_module("vllm").__version__
 
 
 def of_vllm(outputs: list[Any]) -> dict[str, Any]:

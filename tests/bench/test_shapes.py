@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from tiller.bench import shapes
 from tiller.bench.prompts import Lengths, check_config, engine_arguments, kv_bytes
@@ -61,6 +61,13 @@ def test_k_features_are_active_at_a_token(tmp_path, activation):
     active = (encode(x, found.sae) > 0).sum(1).float()
     # A token's count is binomial with mean k; of 500 its mean has a standard deviation below 0.2, and x's norm adds as much.
     assert active.mean() == k if activation == "topk" else abs(float(active.mean()) - k) < 1.5
+
+
+def test_its_tokenizer_has_a_word_for_each_token(cache):
+    config = load_config(materialise("qwen2.5-0.5b", 96, 4, "topk", cache))
+    tokenizer = AutoTokenizer.from_pretrained(config.vllm_arguments()["tokenizer"])
+    assert len(tokenizer) == shape_facts("qwen2.5-0.5b")["vocab_size"]
+    assert tokenizer.decode([5, 100]) == "t5 t100"
 
 
 def test_it_is_made_once_and_again_when_it_changes(cache):

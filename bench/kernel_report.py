@@ -14,7 +14,7 @@ from .contenders import NAMES
 from .operations import OPERATIONS
 from .tables import Table
 
-COLOUR_OF = dict(zip(NAMES, (*COLOURS, "#c2255c"), strict=True))
+COLOUR_OF = dict(zip(NAMES, COLOURS, strict=False))
 LABELS = {
     "tiller": "Tiller (Triton)", "eager": "eager torch, same semantics", "compiled": "torch.compile of it",
     "dense": "dense float32, three passes", "topk+gather": "encode, torch.topk, gather",

@@ -137,7 +137,8 @@ def _ordered(found: list[dict[str, Any]], score: str, num: int) -> list[Correlat
     made = [
         Correlate(**entry, score=score, num=num, q=float(q[i]), rho_q=float(rho_q[i])) for i, entry in enumerate(found)
     ]
-    return sorted(made, key=lambda c: (np.isnan(c.p), c.p, -abs(c.r), c.feature))
+    # By ranks: one outlying scenario can make or break Pearson's.
+    return sorted(made, key=lambda c: (np.isnan(c.rho_p), c.rho_p, -abs(c.rho), c.feature))
 
 
 def _group_max(peak: csc_array, group: NDArray, num_groups: int) -> csc_array:

@@ -58,7 +58,8 @@ def write_correlates(
                     "Activations are read by the engine on each utterance alone, the first token left out, and pooled over "
                     "all that an agent said in an episode. r is Pearson's, rho Spearman's; intervals and p-values come from "
                     "Fisher's z with an error from leaving out one scenario at a time, Student's t with scenarios - 1 "
-                    "degrees of freedom. q is Benjamini and Hochberg's, over the features of one score."
+                    "degrees of freedom. q is Benjamini and Hochberg's, over the features of one score. "
+                    "The order is that of rho: one outlying scenario can make or break r."
                 ),
             ),
         ],
@@ -86,10 +87,10 @@ def cells(c: Correlate, label: str) -> list[str]:
 
 
 def volcano(score: str, found: Sequence[Correlate]) -> Figure:
-    """r against -log10 p, the surest labelled by their ids, the false discovery rate's line where one is crossed."""
-    own = [entry for entry in found if not isnan(entry.p)]
-    x, y = [entry.r for entry in own], [-np.log10(max(entry.p, SMALLEST)) for entry in own]
-    sure = np.array([entry.q < LEVEL for entry in own], dtype=bool)
+    """rho against -log10 p, the surest labelled by their ids, the false discovery rate's line where one is crossed."""
+    own = [entry for entry in found if not isnan(entry.rho_p)]
+    x, y = [entry.rho for entry in own], [-np.log10(max(entry.rho_p, SMALLEST)) for entry in own]
+    sure = np.array([entry.rho_q < LEVEL for entry in own], dtype=bool)
     with style():
         figure, (panel,) = new_figure(1, 4.6, 3.8)
         panel.axvline(0, color=MUTED, linewidth=0.8, zorder=0)
@@ -102,7 +103,7 @@ def volcano(score: str, found: Sequence[Correlate]) -> Figure:
         if sure.any():
             panel.axhline(min(np.array(y)[sure]), color=COLOURS[1], linewidth=0.8, linestyle="--", zorder=0)
         reach = 1.15 * max([0.1, *map(abs, x)])
-        panel.set(title=score, xlabel="correlation r", ylabel="$-\\log_{10}$ p", xlim=(-reach, reach))
+        panel.set(title=score, xlabel="rank correlation rho", ylabel="$-\\log_{10}$ p", xlim=(-reach, reach))
         panel.set_ylim(bottom=0)
         panel.margins(y=0.12)
         points = list(zip(x, y, strict=True))

@@ -13,7 +13,9 @@ SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setup
 FOLDERS = ["bench", "configs", "engine", "evaluation", "kernels"]
 
 # Names that vLLM documents for users; whatever else is imported from it may move in any release.
-PUBLIC_VLLM = {"LLM", "SamplingParams", "ModelRegistry"}
+PUBLIC_VLLM = {"LLM", "SamplingParams", "ModelRegistry"} | {
+    f"sampling_params.{n}" for n in ("RequestOutputKind", "StructuredOutputsParams")
+}
 
 
 def sources(folder):

@@ -29,7 +29,9 @@ class Protocol(BaseModel):
     )  # fmt: skip
     leave_from_turn: Annotated[int, Field(ge=1)] = 1  # before it `leave` is not offered
     max_argument_chars: Annotated[int, Field(ge=1, le=4000)] = 600
-    max_tokens: Annotated[int, Field(ge=16)] = 512
+    max_tokens: Annotated[int, Field(ge=16)] = (
+        640  # more than the argument may have, so that an action is whole at any alpha
+    )
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.7
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
 

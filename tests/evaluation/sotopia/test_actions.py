@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from tiller.engine.config import load_config
 from tiller.evaluation.sotopia.actions import ActionError, action_schema, offered_actions, parse_action, render_action
-from tiller.evaluation.sotopia.grammar import json_grammar
+from tiller.evaluation.sotopia.grammar import MAX_ESCAPES, json_grammar
 from tiller.evaluation.sotopia.protocol import Protocol
 
 ALL = Protocol().actions
@@ -86,11 +86,14 @@ def test_every_action_can_be_said_and_said_in_one_way(matcher: Any, kind: Any, a
 
 
 def test_no_argument_is_longer_than_the_bound(matcher: Any) -> None:
-    for character in ("a", "é", '"', "\\"):
-        assert matcher(40).accept_string(answer("speak", character * 40))
-        assert not matcher(40).accept_string(
-            json.dumps({"action_type": "speak", "argument": character * 41}, ensure_ascii=False)
-        )
+    def fits(argument: str) -> bool:
+        return matcher(40).accept_string(json.dumps({"action_type": "speak", "argument": argument}, ensure_ascii=False))
+
+    for character in ("a", "é"):
+        assert fits(character * 40) and not fits(character * 41)
+        assert fits(f'"{character * 40}"') and not fits(f'"{character * 41}"')
+    for character in ('"', "\\"):
+        assert fits(character * MAX_ESCAPES) and not fits(character * (MAX_ESCAPES + 1))
 
 
 @pytest.mark.parametrize(

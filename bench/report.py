@@ -121,9 +121,14 @@ def write_report(console: Console, paths: Sequence[Path], out: Path | None, pict
 
 
 def _name(result: Result, results: Sequence[Result]) -> str:
-    """Of its picture; with the machine where several files have the same name."""
+    """Of its picture; where several files have the same name, with the machine, and a number from the second on."""
     same = [other for other in results if other.file.stem == result.file.stem]
-    return result.file.stem if len(same) == 1 else f"{result.body['machine']['name']}-{result.file.stem}"
+    if len(same) == 1:
+        return result.file.stem
+    name = f"{result.body['machine']['name']}-{result.file.stem}"
+    before = same[: same.index(result)]
+    number = 1 + sum(other.body["machine"]["name"] == result.body["machine"]["name"] for other in before)
+    return name if number == 1 else f"{name}-{number}"
 
 
 def _section(console: Console, result: Result, folder: Path, picture: PictureFormat, name: str) -> list[str]:

@@ -126,8 +126,8 @@ def _name(result: Result, results: Sequence[Result]) -> str:
     if len(same) == 1:
         return result.file.stem
     name = f"{result.body['machine']['name']}-{result.file.stem}"
-    before = same[: same.index(result)]
-    number = 1 + sum(other.body["machine"]["name"] == result.body["machine"]["name"] for other in before)
+    here = [other for other in same if other.body["machine"]["name"] == result.body["machine"]["name"]]
+    number = next(number for number, other in enumerate(here, start=1) if other is result)
     return name if number == 1 else f"{name}-{number}"
 
 

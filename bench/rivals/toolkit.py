@@ -30,7 +30,8 @@ def load(job: dict[str, Any]) -> tuple[dict[str, Any], Prepare]:
     path = Path(config.resolve(config.model))
     dtype = getattr(torch, config.engine["dtype"]) if "dtype" in config.engine else "auto"
     if any(path.glob("*.safetensors")):
-        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device)
+        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+        model.to(device)
     else:  # a shape: weights of transformers' own initialisation
         facts = AutoConfig.from_pretrained(path)
         with torch.device(device):

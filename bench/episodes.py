@@ -64,12 +64,12 @@ def measure(console: Console, config: str, in_flight: tuple[int, ...], rounds: i
     place = {**machine(), "load": round(psutil.getloadavg()[0], 2)}
     report: dict[str, Any] = {"kind": "episodes", "machine": place, "command": command(), "code": our_code()}
     report |= {"settings": {"config": config, "rounds": rounds}, "samples": []}
-    for places in in_flight:
-        report["samples"] += _measure_one(loaded, places, rounds)
     folder = out / report["machine"]["name"]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "episodes.json").write_text(json.dumps(report, indent=1) + "\n")
-    write_png(draw(report), folder / "episodes.png")
+    for places in in_flight:
+        report["samples"] += _measure_one(loaded, places, rounds)
+        (folder / "episodes.json").write_text(json.dumps(report, indent=1) + "\n")
+        write_png(draw(report), folder / "episodes.png")
     for table in tables(report):
         table.show(console)
     console.print(f"[dim]{folder / 'episodes.json'}[/dim]")

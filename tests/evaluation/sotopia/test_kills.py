@@ -17,8 +17,8 @@ import pytest
 from tiller.evaluation.sotopia.export import EPISODES
 from tiller.evaluation.sotopia.journal_reader import FILE
 
-NUM_KILLS = int(os.environ.get("TILLER_KILLS", 3))
-SCENARIOS, SEEDS = os.environ.get("TILLER_KILL_SCENARIOS", "6"), os.environ.get("TILLER_KILL_SEEDS", "1")
+NUM_KILLS = int(os.environ.get("TILLER_KILLS", 2))
+SCENARIOS, SEEDS = os.environ.get("TILLER_KILL_SCENARIOS", "4"), os.environ.get("TILLER_KILL_SEEDS", "1")
 CONFIG = os.environ.get("TILLER_KILL_CONFIG", "demo")
 EARLY = 0.15  # share of kills while the engine boots
 BOOT_SECONDS = 8.0

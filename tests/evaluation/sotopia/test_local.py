@@ -96,7 +96,7 @@ def speaker(demo_llm: Any) -> LocalSpeaker:
 
 def test_every_action_is_valid_at_every_alpha(demo_llm: Any) -> None:
     arms = [arm(demo_llm, name, factor) for name in demo_llm.config.profiles for factor in (2.0, -5.0, 10.0)]
-    played = play_all(demo_llm, units(demo_llm, arms, 3, max_tokens=32))
+    played = play_all(demo_llm, units(demo_llm, arms, 2, max_tokens=32))
     assert [outcome.status for outcome, _ in played] == ["complete"] * len(played)
     turns = [turn for _, turns in played for turn in turns]
     assert {turn.finish_reason for turn in turns} == {"stop", "length"}, "some are to be cut"
@@ -108,8 +108,8 @@ def test_every_action_is_valid_at_every_alpha(demo_llm: Any) -> None:
 
 def test_alpha_0_equals_the_unsteered_arm(demo_llm: Any) -> None:
     arms = [UNSTEERED, *(arm(demo_llm, name, 0.0) for name in demo_llm.config.profiles), arm(demo_llm, "french", 1.0)]
-    played = texts(play_all(demo_llm, units(demo_llm, arms, 4)))
-    unsteered, *zeros, french = (played[i : i + 4] for i in range(0, len(played), 4))
+    played = texts(play_all(demo_llm, units(demo_llm, arms, 2)))
+    unsteered, *zeros, french = (played[i : i + 2] for i in range(0, len(played), 2))
     assert zeros == [unsteered] * 3 and french != unsteered
 
 
@@ -123,7 +123,7 @@ def test_an_episode_is_the_same_alone_and_among_others(demo_llm: Any) -> None:
 
 
 def test_each_steered_turn_has_its_receipt(demo_llm: Any) -> None:
-    played = play_all(demo_llm, units(demo_llm, [arm(demo_llm, "warm", 1.0)], 6))
+    played = play_all(demo_llm, units(demo_llm, [arm(demo_llm, "warm", 1.0)], 3))
     for turn in (turn for _, turns in played for turn in turns):
         assert (turn.receipt is not None) == (turn.seat == 0)
         if turn.receipt is not None:

@@ -20,7 +20,7 @@ lint: $(ready)
 serve: $(ready)  ## vLLM's server with the embedded model, steered, on port 8000
 	$(tiller) serve --config demo --port 8000
 
-bench: $(ready)  ## what steering costs on this machine, in under 15 minutes: bench/results/
+bench: $(ready)  ## what steering costs on this machine: bench/results/
 	$(tiller) bench throughput --fresh --rounds 3
 	$(tiller) bench throughput --fresh --rounds 3 --eager --arms idle,add,edit,replace,toolkit
 	$(tiller) bench serve --rounds 2 --scale 0.5

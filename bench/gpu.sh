@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The GPU suite, within 20 minutes on one H200-class GPU, straight from the checkout: on a machine that has torch, triton, what
+# The GPU suite, meant for 20 minutes on one H200-class GPU, straight from the checkout: on a machine that has torch, triton, what
 # this package depends on, and vLLM (from a bundle, say: PYTHONPATH=DEST), but neither this package nor a network.
 #   bench/gpu.sh                      the whole suite; results go to OUT (default bench/results), as they come
 #   bench/gpu.sh kernels --tokens 64  one command of `tiller bench`

@@ -123,7 +123,7 @@ def serve(
 @app.command()
 def episodes(
     config: Annotated[str, typer.Option(help="A YAML file, or the name of a config that ships.")] = "demo",
-    in_flight: Annotated[str, typer.Option(help="Episodes at once, with commas between.")] = "1,8,64,256",
+    in_flight: Annotated[str, typer.Option(help="Episodes at once, with commas between.")] = "1,8,64",
     rounds: Annotated[int, typer.Option(min=1, help="Rounds that count; one more warms up.")] = 3,
     out: OutOption = RESULTS,
 ) -> None:

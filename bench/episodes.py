@@ -1,11 +1,12 @@
 """What the runner of Sotopia episodes costs: its tokens a second against the engine's own on the very same prompts.
 
-    tiller bench episodes [--in-flight 1,8,64,256] [--rounds 3] [--config demo]
+    tiller bench episodes [--in-flight 1,8,64] [--rounds 3] [--config demo]
 
 For each number of episodes in flight an engine is started that takes as many requests at a time. A round plays the
 episodes through the runner, journal on disk included, then gives the engine all prompts of that run at once, with the same
 schemas, seeds and steering; whoever comes second in one round comes first in the next. Both start with an empty prefix cache,
-and both must give the same answers. A share is the median over rounds of runner / engine. "One episode at a time" is the row
+and both must give the same answers. Episodes are short: places run empty at a run's end alone, and a few long episodes would
+make a benchmark all end. A share is the median over rounds of runner / engine. "One episode at a time" is the row
 of 1 in flight.
 """
 
@@ -33,13 +34,14 @@ from tiller.evaluation.sotopia.journal import Journal
 from tiller.evaluation.sotopia.local import LocalSpeaker
 from tiller.evaluation.sotopia.plan import arms_of, make_units
 from tiller.evaluation.sotopia.progress import Progress
+from tiller.evaluation.sotopia.protocol import Protocol
 from tiller.evaluation.sotopia.runner import run_units
 from tiller.evaluation.sotopia.settings import settings_of
 from tiller.evaluation.sotopia.unit import Unit
 from tiller.evaluation.sotopia.world import load_world
 
-EPISODES_PER_PLACE = 2  # so that the window slides, as it does for hours in a real run
-LEAST_EPISODES = 4
+EPISODES_PER_PLACE = 4  # so that the window slides, as it does for hours in a real run
+MAX_TURNS = 4
 Sample = dict[str, Any]
 
 
@@ -77,7 +79,7 @@ def measure(console: Console, config: str, in_flight: tuple[int, ...], rounds: i
 
 def _measure_one(config: Config, places: int, rounds: int) -> list[Sample]:
     """Samples of the runner and of the bare engine with `places` requests at a time; the first round warms up."""
-    units = _units(config, max(LEAST_EPISODES, EPISODES_PER_PLACE * places))
+    units = _units(config, EPISODES_PER_PLACE * places)
     samples = []
     with boot(config, max_num_seqs=places) as llm:
         heard = _play(llm, units, places)[1]
@@ -94,8 +96,10 @@ def _measure_one(config: Config, places: int, rounds: int) -> list[Sample]:
 def _units(config: Config, num: int) -> list[Unit]:
     """The first `num` of every scene under every arm, with as many seeds as that takes."""
     scenes, arms = load_world(None).scenes(), arms_of(config)
+    protocol = settings_of(config).protocol
+    short = Protocol(**{**protocol.model_dump(), "max_turns": min(MAX_TURNS, protocol.max_turns)})
     seeds = range(-(-num // (len(scenes) * len(arms))))
-    return make_units(scenes, arms, settings_of(config).protocol, seeds=list(seeds))[:num]
+    return make_units(scenes, arms, short, seeds=list(seeds))[:num]
 
 
 def _play(llm: Any, units: list[Unit], places: int) -> tuple[Sample, list[tuple[Ask, Reply]]]:

@@ -61,9 +61,11 @@ def play_and_report(
     judges: Sequence[Judge],
     close: Close,
     console: Console,
+    retry_failed: bool = False,
 ) -> tuple[Sitting, Findings | None]:
     """Plays what is left, judges what is not judged, and writes tables and report; None where the run ended before."""
-    sitting = play(out, make_manifest(command, config, units, voices.models), units, voices, console)
+    manifest = make_manifest(command, config, units, voices.models)
+    sitting = play(out, manifest, units, voices, console, retry_failed=retry_failed)
     if sitting.ending.state != "done":
         return sitting, None
     judge(out, judges, close)

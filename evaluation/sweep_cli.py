@@ -47,9 +47,12 @@ def sweep(
     judge: Annotated[
         list[str], typer.Option(help="A judge by its name; may be repeated (default: all that ask no language model).")
     ] = [],  # noqa: B006
-    endpoints: Annotated[str | None, typer.Option(help="URLs, with commas, that serve the config's model.")] = None,
+    endpoints: Annotated[
+        str | None, typer.Option(help="URLs or names, with commas, that serve the config's model.")
+    ] = None,
     ray: Annotated[int, typer.Option(min=0, help="Run so many replicas of the engine on Ray.")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; start nothing.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Go on with what failed too.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and its tokens; start nothing.")] = False,
 ) -> None:
     """Vary alpha over prompts or episodes, judge them, and report curves with a held-out choice of alpha."""
     from .sotopia.speakers import choose_voices
@@ -60,8 +63,10 @@ def sweep(
     voices = choose_voices(loaded, config, endpoints=endpoints, num_actors=ray)
     units = plan(loaded, arms, prompts, scenarios, range(seeds), seat, max_turns, voices.models)
     if dry_run:
-        console.print(plan_line(units), highlight=False, soft_wrap=True)
-        console.print("  " + "\n  ".join(arm.name for arm in arms), highlight=False)
+        from .sotopia.estimate import estimate, load_tokenizer
+        from .sotopia.run_view import show_plan
+
+        show_plan(console, units, estimate(units, load_tokenizer(loaded)), voices.max_in_flight, out)
         return
     from .sotopia.findings_view import show_findings
     from .sotopia.judge_resources import JudgeResources
@@ -75,7 +80,9 @@ def sweep(
         if endpoints is None and not ray:
             voices = EngineVoices(loaded, engine=resources.engine)
         judges = make_judges(judge or default_names(configured), configured, resources)
-        sitting, found = play_and_report(out, "sweep", loaded, units, voices, judges, resources.close, console)
+        sitting, found = play_and_report(
+            out, "sweep", loaded, units, voices, judges, resources.close, console, retry_failed
+        )
     if found is None:
         show_sitting(console, sitting, out)
         raise typer.Exit(EXIT_CODES[sitting.ending.state])
@@ -110,9 +117,3 @@ def plan(
             raise InputError("--max-turns and --seat are of episodes; a prompt is answered once")
         return prompt_units(read_prompts(prompts), arms, protocol, seeds, models[0])
     return make_units(load_world(settings.data).scenes(scenarios), arms, protocol, SEATS[seat], seeds, models)
-
-
-def plan_line(units: list[Unit]) -> str:
-    kind = "episodes" if units[0].scene is not None else "answers"
-    num_arms, num_pairs = len({u.arm.name for u in units}), len({u.pair_id for u in units})
-    return f"{len(units)} {kind}: {num_arms} arms x {num_pairs} pairs in {len({u.cluster for u in units})} clusters"

@@ -29,7 +29,7 @@ OF_THE_ENDPOINT = (
     403,
     404,
     405,
-)  # wrong key, no money, no right, unknown model or route: alike for every ask
+)  # wrong key, no money, no right, no such model or route: alike for every ask
 UNREACHABLE = (502, 503)  # what a gateway says of the server behind it
 NO_TEXT = ("abort", "error", "tool_calls", "function_call")  # finish reasons
 

@@ -30,12 +30,13 @@ class Estimate:
 
 
 def estimate(units: Sequence[Unit], tokenizer: Any) -> Estimate:
-    """From the prompts of some scenes with a history of no, half of all and all typical turns; episodes only."""
-    protocol = units[0].protocol
-    calls = len(units) * protocol.max_turns * num_acting(protocol)
+    """From some units: their prompts, or those of their scenes with a history of no, half of all and all typical turns."""
+    protocol, episodes = units[0].protocol, units[0].scene is not None
+    calls = len(units) * (protocol.max_turns * num_acting(protocol) if episodes else 1)
     sampled = [units[i] for i in np.linspace(0, len(units) - 1, min(NUM_SAMPLED, len(units))).astype(int)]
-    lengths = [_prompt_len(unit, turn, tokenizer) for unit in sampled for turn in _points(protocol.max_turns)]
-    answer = json.dumps({"action_type": "speak", "argument": TYPICAL})
+    turns = _points(protocol.max_turns) if episodes else (0,)
+    lengths = [_prompt_len(_messages(unit, turn), tokenizer) for unit in sampled for turn in turns]
+    answer = json.dumps({"action_type": "speak", "argument": TYPICAL}) if episodes else TYPICAL
     return Estimate(
         units=len(units),
         calls=calls,
@@ -56,14 +57,19 @@ def _points(max_turns: int) -> tuple[int, int, int]:
     return 0, (max_turns - 1) // 2, max_turns - 1
 
 
-def _prompt_len(unit: Unit, turn: int, tokenizer: Any) -> int:
-    """Tokens of the prompt at `turn` after turns of a typical length."""
+def _messages(unit: Unit, turn: int) -> list[dict[str, Any]]:
+    """What is asked at `turn`, after turns of a typical length."""
+    if unit.prompt is not None:
+        return unit.prompt
     assert unit.scene is not None
     past = [
         TurnRecord(index=i, seat=i % 2, name=unit.scene.names[i % 2], action_type="speak", argument=TYPICAL, text="")
         for i in range(turn)
     ]
-    messages = agent_prompt(unit.protocol, unit.scene, turn % 2, past)
+    return agent_prompt(unit.protocol, unit.scene, turn % 2, past)
+
+
+def _prompt_len(messages: list[dict[str, Any]], tokenizer: Any) -> int:
     if tokenizer.chat_template is None:
         return len(tokenizer.encode(messages[0]["content"]))
     return len(tokenizer.apply_chat_template(messages, tokenize=True, add_generation_prompt=True, return_dict=False))

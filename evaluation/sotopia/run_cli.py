@@ -32,7 +32,9 @@ def run(
         str | None, typer.Option(help="Endpoint that plays the steered agent: a name of the config, or MODEL@URL.")
     ] = None,
     partner: Annotated[str | None, typer.Option(help="Endpoint that plays the other agent.")] = None,
-    endpoints: Annotated[str | None, typer.Option(help="URLs, with commas, that serve the config's model.")] = None,
+    endpoints: Annotated[
+        str | None, typer.Option(help="URLs or names, with commas, that serve the config's model.")
+    ] = None,
     ray: Annotated[int, typer.Option(min=0, help="Run so many replicas of the engine on Ray.")] = 0,
     in_flight: Annotated[
         int | None, typer.Option(min=1, help="Episodes at a time (default: as the engine takes).")

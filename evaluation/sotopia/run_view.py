@@ -18,11 +18,13 @@ MARKS = {"done": "green", "interrupted": "yellow", "failing": "red", "broken": "
 def show_plan(console: Console, units: Sequence[Unit], estimate: Estimate, in_flight: int, out: Path) -> None:
     """The axes of the plan, who speaks, and the estimate."""
     table = Table("", "", show_header=False, box=None)
-    table.add_row("episodes", f"{len(units)}: {_axes(units)}")
+    episodes = units[0].scene is not None
+    table.add_row("episodes" if episodes else "answers", f"{len(units)}: {_axes(units)}")
     table.add_row("arms", ", ".join(dict.fromkeys(unit.arm.name for unit in units)))
-    table.add_row("agent", units[0].models[1 if units[0].seat == "second" else 0])
-    table.add_row("partner", units[0].models[0 if units[0].seat == "second" else 1])
-    table.add_row("turns", f"at most {estimate.calls:,}, {in_flight} episodes in flight")
+    table.add_row("agent" if episodes else "model", units[0].models[1 if units[0].seat == "second" else 0])
+    if episodes:
+        table.add_row("partner", units[0].models[0 if units[0].seat == "second" else 1])
+    table.add_row("turns", f"at most {estimate.calls:,}, {in_flight} {'episodes' if episodes else 'prompts'} in flight")
     table.add_row("prompts", f"about {estimate.prompt_tokens:,} tokens if all turns are used, before prefix caching")
     table.add_row("answers", f"about {estimate.answer_tokens:,} tokens, at most {estimate.most_answer_tokens:,}")
     table.add_row("out", str(out))
@@ -31,7 +33,7 @@ def show_plan(console: Console, units: Sequence[Unit], estimate: Estimate, in_fl
 
 def _axes(units: Sequence[Unit]) -> str:
     counted = {
-        "scenes": len({unit.scene for unit in units}),
+        "scenes" if units[0].scene else "prompts": len({unit.scene or unit.cluster for unit in units}),
         "arms": len({unit.arm.name for unit in units}),
         "seats": len({unit.seat for unit in units}),
         "seeds": len({unit.seed for unit in units}),

@@ -87,7 +87,7 @@ def choose_voices(
     endpoints: str | None = None,
     num_actors: int = 0,
 ) -> Voices:
-    """`agent` and `partner` as `find_endpoint` takes them; `endpoints`: URLs with commas between; `name`: the config's.
+    """`agent` and `partner` as `find_endpoint` takes them; `endpoints`: URLs or names, commas between; `name`: the config's.
 
     Raises InputError where the options contradict each other or name no endpoint.
     """
@@ -96,7 +96,7 @@ def choose_voices(
         config,
         None if agent is None else find_endpoint(known, agent, "--agent"),
         None if partner is None else find_endpoint(known, partner, "--partner"),
-        tuple(_replica(config, name, url) for url in (endpoints or "").split(",") if url),
+        tuple(_replica(config, name, known, given.strip()) for given in (endpoints or "").split(",") if given.strip()),
         num_actors,
     )
     if voices.replicas and num_actors:
@@ -119,10 +119,12 @@ def find_endpoint(known: Mapping[str, EndpointConfig], given: str, option: str) 
     return _checked(model, url, option)
 
 
-def _replica(config: Config, name: str, url: str) -> EndpointConfig:
-    """The config's model as `tiller serve` names it at `url`."""
+def _replica(config: Config, name: str, known: Mapping[str, EndpointConfig], given: str) -> EndpointConfig:
+    """One of the config's endpoints, which may have a key; or the config's model as `tiller serve` names it at a URL."""
+    if given in known:
+        return known[given]
     model = Path(name).stem if Path(config.resolve(config.model)).exists() else config.model
-    endpoint = _checked(model, url, "--endpoints")
+    endpoint = _checked(model, given, "--endpoints")
     return endpoint.model_copy(update={"max_in_flight": config.engine.get("max_num_seqs", DEFAULT_IN_FLIGHT)})
 
 

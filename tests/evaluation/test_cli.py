@@ -40,7 +40,7 @@ FROZEN = {
     "sotopia report": "--out",
     "sotopia score": "--config --endpoint --judge --out --repeats",
     "sweep": "--alphas --config --dry-run --endpoints --feature --judge --max-turns --norm --out --profile --prompts --ray "
-    "--sae --scenarios --seat --seeds --unit --vector --where",
+    "--retry-failed --sae --scenarios --seat --seeds --unit --vector --where",
     "generate": "--chat --config --error-term --feature --max-tokens --no-baseline --no-chat --no-error-term --op "
     "--output-file --profile --prompts --sae --seed --steering --temperature --unit --vector --where",
 }

@@ -124,6 +124,19 @@ def test_a_sweep_from_the_shell(tmp_path: Path) -> None:
     assert files == {path: path.read_bytes() for path in files}
 
 
+def test_a_dry_run_tells_the_plan_and_its_tokens_and_starts_nothing(tmp_path: Path) -> None:
+    prompts, out = tmp_path / "prompts.txt", tmp_path / "sweep"
+    prompts.write_text("How was the concert?\nMay I have the bike?\n")
+    common = ("sweep", "--profile", "french", "--alphas", "0.5,1", "--out", str(out), "--dry-run")
+    answers = run_tiller(*common, "--prompts", str(prompts), "--seeds", "3")
+    assert answers.returncode == 0, answers.stderr
+    assert "24: 2 prompts x 4 arms x 1 seat x 3 seeds" in answers.stdout
+    assert "at most 24, " in answers.stdout and "partner" not in answers.stdout
+    episodes = run_tiller(*common, "--scenarios", "5", "--max-turns", "6")
+    assert "20: 5 scenes x 4 arms x 1 seat x 1 seed" in episodes.stdout
+    assert "at most 120, " in episodes.stdout and not out.exists()
+
+
 def test_a_sweep_needs_prompts_or_scenarios() -> None:
     assert set(load_config("demo").profiles) >= {"french"}
     for more in ((), ("--prompts", "x.txt", "--scenarios", "2")):

@@ -26,21 +26,10 @@ BOOT_SECONDS = 8.0
 
 def start(out: Path) -> "subprocess.Popen[bytes]":
     """The run as a user starts it; few at a time, so that it takes long enough to be killed."""
-    arguments = [
-        "--config",
-        CONFIG,
-        "--scenarios",
-        SCENARIOS,
-        "--seeds",
-        SEEDS,
-        "--max-turns",
-        "6",
-        "--in-flight",
-        "16",
-    ]
+    plan = f"--config {CONFIG} --scenarios {SCENARIOS} --seeds {SEEDS} --max-turns 6 --in-flight 16"
     with (out.parent / f"{out.name}.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "tiller.evaluation.cli", "sotopia", "run", "--out", str(out), *arguments],
+            [sys.executable, "-m", "tiller.evaluation.cli", "sotopia", "run", "--out", str(out), *plan.split()],
             env={**os.environ, "OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}, stdout=log, stderr=log,
         )  # fmt: skip
 

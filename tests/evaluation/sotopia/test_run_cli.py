@@ -89,8 +89,12 @@ def test_voices_are_told_by_options() -> None:
     assert [replica.model for replica in served.replicas] == ["demo", "demo"]
     assert served.max_in_flight == 512
     assert served.models == choose_voices(DEMO, "demo", num_actors=3).models == choose_voices(DEMO, "demo").models
-    known = DEMO.model_copy(update={"evaluation": {"endpoints": {"judge": {"url": "http://j/v1", "model": "large"}}}})
-    assert choose_voices(known, "demo", agent="judge").agent == EndpointConfig(url="http://j/v1", model="large")
+    large = EndpointConfig(url="http://j/v1", model="large", key_env="LARGE_KEY", max_in_flight=8)
+    known = DEMO.model_copy(update={"evaluation": {"endpoints": {"large": large.model_dump()}}})
+    assert choose_voices(known, "demo", agent="large").agent == large
+    mixed = choose_voices(known, "demo", endpoints="large, http://a/v1")
+    assert mixed.replicas[0] == large
+    assert (mixed.replicas[1].url, mixed.max_in_flight) == ("http://a/v1", 8 + 256)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +102,7 @@ def test_voices_are_told_by_options() -> None:
     [
         ({"agent": "nobody"}, "--agent: no endpoint 'nobody'; give MODEL@URL"),
         ({"partner": "gpt@example.org"}, "--partner: 'example.org' is no URL"),
+        ({"endpoints": "http://a/v1,large"}, "--endpoints: 'large' is no URL such as http"),
         ({"endpoints": "http://a/v1", "num_actors": 2}, "either --endpoints or --ray"),
         ({"agent": "a@http://a/v1", "partner": "b@http://b/v1", "num_actors": 2}, "nothing to say"),
     ],

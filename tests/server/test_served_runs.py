@@ -12,8 +12,8 @@ from typing import Any
 from .conftest import TILLER
 from .process import ServerProcess, command_environment, serving
 
-LONGEST = 180.0  # seconds for a run of 16 short episodes
-PLAN = "--config demo --scenarios 4 --max-turns 5 --in-flight 8"
+LONGEST = 180.0  # seconds for a run of 12 short episodes
+PLAN = "--config demo --scenarios 3 --max-turns 4 --in-flight 8"
 ANSWERED = '"POST /v1/chat/completions HTTP/1.1" 200'
 GRAMMAR = ("--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}')
 
@@ -57,9 +57,9 @@ def test_a_server_killed_in_mid_run_changes_nothing(demo: ServerProcess, tmp_pat
     assert start(tmp_path / "one", demo).wait(LONGEST) == 0, (tmp_path / "one.log").read_text()
     with serving(tmp_path, TILLER, "serve", "--config", "demo", "--block-size", "32", *GRAMMAR) as other:
         run = start(tmp_path / "two", demo, other)
-        wait_for_answers(other, 8, run)
+        wait_for_answers(other, 5, run)
         kill(other)
         assert run.wait(LONGEST) == 0, (tmp_path / "two.log").read_text()
     episodes = exported(tmp_path / "two")
-    assert len(episodes) == 16 and episodes == exported(tmp_path / "one")
-    assert all(episode["status"] == "complete" for episode in episodes)
+    assert len(episodes) == 12 and episodes == exported(tmp_path / "one")
+    assert all(episode["outcome"] == "complete" for episode in episodes)

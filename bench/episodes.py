@@ -18,12 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 from rich.console import Console
 from rich.progress import track
 
 from tiller.bench.episodes_report import draw, tables
-from tiller.bench.machine import machine
+from tiller.bench.machine import busy_cores, machine
 from tiller.bench.record import command, our_code
 from tiller.engine import load_config
 from tiller.engine.config import Config
@@ -63,7 +62,7 @@ class Recording:
 def measure(console: Console, config: str, in_flight: tuple[int, ...], rounds: int, out: Path) -> None:
     """Measures every number in `in_flight` and writes OUT/<machine>/episodes.json and .png."""
     loaded = load_config(config)
-    place = {**machine(), "load": round(psutil.getloadavg()[0], 2)}
+    place = {**machine(), "busy_cores": busy_cores()}
     report: dict[str, Any] = {"kind": "episodes", "machine": place, "command": command(), "code": our_code()}
     report |= {"settings": {"config": config, "rounds": rounds}, "samples": []}
     folder = out / report["machine"]["name"]

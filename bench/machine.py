@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 HERE = Path(__file__).resolve().parent
@@ -29,6 +30,11 @@ def machine(device: str | None = None) -> dict[str, Any]:
         "versions": {name: _version(name) for name in PACKAGES},
         "commit": _output("git", "describe", "--always", "--dirty"),
     }
+
+
+def busy_cores(seconds: float = 2.0) -> float:
+    """How many cores are at work while this process waits: 0 on a quiet machine."""
+    return round(psutil.cpu_percent(interval=seconds) / 100 * (os.cpu_count() or 1), 2)
 
 
 def code_digest(*folders: Path) -> str:

@@ -5,12 +5,11 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tiller.engine.errors import TillerError
 
-from .machine import HERE, code_digest, machine
+from .machine import HERE, busy_cores, code_digest, machine
 
 
 class _Strict(BaseModel):
@@ -28,7 +27,8 @@ class Machine(_Strict):
     python: str
     versions: dict[str, str | None]
     commit: str | None
-    load: float | None = None
+    busy_cores: float | None = None
+    load: float | None = None  # of the minute before the start, in older results
     """Processes that wanted to run, on average over the minute before the start: above 0, others were at work."""
 
 
@@ -86,7 +86,7 @@ class Record(_Strict):
     @classmethod
     def begin(cls, kind: Literal["throughput", "rivals"], settings: dict[str, Any]) -> Self:
         """A record of this machine, this code and this command, without arms and samples."""
-        place = Machine(**machine(), load=round(psutil.getloadavg()[0], 2))
+        place = Machine(**machine(), busy_cores=busy_cores())
         return cls(kind=kind, machine=place, command=command(), code=our_code(), settings=settings)
 
     @classmethod

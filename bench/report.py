@@ -62,8 +62,8 @@ class Result(NamedTuple):
         own = self.body["machine"]
         found = {name: number for name, number in own["versions"].items() if number and name != "vllm-tiller"}
         versions = ", ".join(f"{name} {number}" for name, number in found.items())
-        load = own.get("load")
-        shared = f"; load {load:g} before the start" if load is not None else ""
+        busy = own.get("busy_cores")
+        shared = f"; {busy:g} cores busy before the start" if busy is not None else ""
         return f"{own['gpu'] or own['cpu']}, {own['cores']} cores, {versions}, commit {own['commit']}{shared}"
 
 

@@ -11,7 +11,7 @@ from rich.progress import track
 from tiller.evaluation.plotting import write_png
 
 from .arms import WORKLOADS
-from .machine import machine
+from .machine import busy_cores, machine
 from .record import command
 from .serve_load import Load, Spec, run_load
 from .serve_process import Kind, ServeProcess
@@ -79,7 +79,12 @@ def measure_serving(
     settings = {"config": model, "rounds": rounds, "rate": rate, "prompt_len": prompt_len, "max_tokens": max_tokens}
     own = loads(rate, scale, depths)
     settings |= {"flags": flags, "loads": [load._asdict() | {"rate": str(load.rate)} for load in own]}
-    report: dict[str, Any] = {"kind": "serve", "machine": machine(), "command": command(), "settings": settings}
+    report: dict[str, Any] = {
+        "kind": "serve",
+        "machine": {**machine(), "busy_cores": busy_cores()},
+        "command": command(),
+        "settings": settings,
+    }
     report |= {"submission_ms": submission_cost(config), "samples": []}
     folder = out / report["machine"]["name"]
     file = folder / ("serve.json" if model == "demo" else f"serve-{Path(model).stem}.json")

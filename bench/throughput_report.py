@@ -15,6 +15,7 @@ from .arms import DISTINCT, PLAIN
 from .record import ArmEntry, Record
 from .tables import Table, rate, spread
 
+QUIET = 0.25  # cores at work before the start, at most
 GREY = "#9aa5b1"
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # numbers
 
@@ -70,9 +71,8 @@ def _cached(record: Record, arm: str, batch: int) -> str:
 def show(record: Record, console: Console) -> None:
     for table in tables(record):
         table.show(console)
-    shared = (
-        "" if (load := record.machine.load) is None or load < 0.5 else f"; load {load:g} before the start: not quiet"
-    )
+    busy = record.machine.busy_cores or 0.0
+    shared = f"; {busy:g} cores were busy before the start: not quiet" if busy > QUIET else ""
     active = record.facts.get("steered", {}).get("active_features")
     console.print(f"active features a token: {active}{shared}", highlight=False)
 

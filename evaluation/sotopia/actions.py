@@ -9,6 +9,7 @@ from pydantic_core import from_json
 
 from .episode_record import ActionType
 from .protocol import Protocol
+from .whole_text import whole_text
 
 Reason = Literal["not_json", "no_action_type", "not_offered", "no_argument"]
 WORDLESS: tuple[ActionType, ...] = ("none", "leave")
@@ -100,8 +101,7 @@ def _action_type(found: dict[str, Any], offered: Sequence[ActionType], is_closed
 
 def _one_line(argument: str) -> str:
     """Without line breaks and control characters, which could pass for other turns in a history, nor half characters."""
-    whole = argument.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return " ".join("".join(c if c.isprintable() else " " for c in whole).split())
+    return " ".join("".join(c if c.isprintable() else " " for c in whole_text(argument)).split())
 
 
 def render_action(name: str, action_type: ActionType, argument: str) -> str:

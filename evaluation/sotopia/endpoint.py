@@ -2,27 +2,21 @@
 
 import asyncio
 import json
-import os
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 
-from .ask import Ask, AskError, Cause, EndpointError, Reply
+from .ask import Ask, AskError, Cause, Reply
 from .breaker import Breaker
+from .endpoint_answer import Failure, error_of, json_object, reply_of, retry_after
+from .endpoint_session import headers_of, open_session, proxy_of
 from .limit import RateLimit
 from .settings import EndpointConfig
 
-CONNECT_SECONDS = 10.0
-IDLE_SECONDS = 4.0  # servers close idle connections after 5 s or more; a request should not meet that moment
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.5, 30.0  # seconds
-LOOPBACK = ("127.", "localhost", "::1")
 OF_THE_ENDPOINT = (
     401,
     402,
@@ -31,19 +25,6 @@ OF_THE_ENDPOINT = (
     405,
 )  # wrong key, no money, no right, no such model or route: alike for every ask
 UNREACHABLE = (502, 503)  # what a gateway says of the server behind it
-NO_TEXT = ("abort", "error", "tool_calls", "function_call")  # finish reasons
-
-
-class _Failure(Exception):
-    """One attempt without an answer, worth another one.
-
-    spent: whether it uses up one of the ask's attempts. It doesn't where the ask can't be what is wrong.
-    wait: seconds that the endpoint asks everyone to wait.
-    """
-
-    def __init__(self, cause: Cause, why: str, spent: bool = True, wait: float | None = None) -> None:
-        self.cause, self.why, self.spent, self.wait = cause, why, spent, wait
-        super().__init__(why)
 
 
 @dataclass
@@ -72,11 +53,10 @@ class EndpointSpeaker:
         self._limit = RateLimit(config.requests_per_minute)
         self._slots = asyncio.Semaphore(config.max_in_flight)
         self._url = config.url.rstrip("/") + "/chat/completions"
-        self._proxy = _proxy(config.url)
-        self._headers = _headers(config, name)
+        self._proxy = proxy_of(config.url)
+        self._headers = headers_of(config, name)
         self._extra = {key: value for key, value in config.extra_body.items() if value is not None}
         self._left_out = config.extra_body.keys() - self._extra.keys()
-        self._timeout = aiohttp.ClientTimeout(total=config.timeout, sock_connect=CONNECT_SECONDS)
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -106,7 +86,7 @@ class EndpointSpeaker:
         while True:
             try:
                 return await self._attempt(body, steered=ask.steering is not None)
-            except _Failure as failure:
+            except Failure as failure:
                 spent, tries = spent + failure.spent, tries + 1
                 if spent >= self.config.max_attempts or not (self.alone or self.ready):
                     raise AskError(failure.cause, f"{self.name}: {failure.why}", reached=spent > 0) from None
@@ -123,12 +103,12 @@ class EndpointSpeaker:
         """One request, once it may go out; tells the breaker how it went."""
         async with self._slots:
             if not (self.alone or self.ready):
-                raise _Failure("connection", self.breaker.last_failure or "it asks to wait", spent=False)
+                raise Failure("connection", self.breaker.last_failure or "it asks to wait", spent=False)
             probe = False
             try:
                 probe = await self._turn()
-                reply = _reply(await self._post(body), steered)
-            except _Failure as failure:
+                reply = reply_of(await self._post(body), steered)
+            except Failure as failure:
                 self._failed(failure, probe)
                 raise
             except AskError:
@@ -154,7 +134,7 @@ class EndpointSpeaker:
             if probe or self.breaker.state == "closed":  # it may have opened meanwhile
                 return probe
 
-    def _failed(self, failure: _Failure, probe: bool) -> None:
+    def _failed(self, failure: Failure, probe: bool) -> None:
         if failure.cause != "rate_limited":
             return self.breaker.failed(failure.why, probe, unreachable=not failure.spent)
         self.breaker.answered()
@@ -166,7 +146,7 @@ class EndpointSpeaker:
 
     async def _post(self, body: bytes) -> dict[str, Any]:
         if self._session is None:
-            self._session = _session(self._headers, self._timeout)
+            self._session = open_session(self._headers, self.config.timeout)
         self.traffic.attempts += 1
         self.traffic.in_flight += 1
         try:
@@ -175,27 +155,27 @@ class EndpointSpeaker:
         except (aiohttp.ClientConnectorCertificateError, aiohttp.InvalidURL) as error:
             raise self.breaker.end(str(error)) from None
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise _Failure("connection", f"can't be reached: {error}", spent=False) from None
+            raise Failure("connection", f"can't be reached: {error}", spent=False) from None
         except TimeoutError:
-            raise _Failure("timeout", f"no answer within {self.config.timeout:g} s") from None
+            raise Failure("timeout", f"no answer within {self.config.timeout:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise _Failure("connection", f"connection lost: {error or type(error).__name__}") from None
+            raise Failure("connection", f"connection lost: {error or type(error).__name__}") from None
         finally:
             self.traffic.in_flight -= 1
-        answer = _json(content)
+        answer = json_object(content)
         if response.status == 200 and "error" not in answer:
             return answer
         raise self._problem(response.status, answer, response.headers)
 
     def _problem(self, status: int, answer: dict[str, Any], headers: Mapping[str, str]) -> Exception:
         """What an answer that is an error means for this ask, or for all of them."""
-        why, param, code = _error(status, answer)
+        why, param, code = error_of(status, answer)
         if status == 429 and code != "insufficient_quota":
-            wait = _retry_after(headers)
-            return _Failure("rate_limited", why, spent=wait is None, wait=wait)
+            wait = retry_after(headers)
+            return Failure("rate_limited", why, spent=wait is None, wait=wait)
         if status == 200 or status == 408 or status >= 500:
             cause: Cause = "timeout" if status in (408, 504) else "server_error"
-            return _Failure(cause, why, spent=status not in UNREACHABLE)
+            return Failure(cause, why, spent=status not in UNREACHABLE)
         if status < 400 or status == 429 or (status in OF_THE_ENDPOINT and not param.startswith("steering")):
             hint = f" (the key is ${self.config.key_env})" if status == 401 and self.config.key_env else ""
             return self.breaker.end(f"{self._url} answers {why}{hint}")
@@ -220,101 +200,6 @@ class EndpointSpeaker:
         for key in self._left_out:
             body.pop(key, None)
         return json.dumps(body).encode()
-
-
-def _session(headers: dict[str, str], timeout: aiohttp.ClientTimeout) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers=headers,
-        skip_auto_headers=["Accept-Encoding", "User-Agent"],
-        timeout=timeout,
-    )
-
-
-def _headers(config: EndpointConfig, name: str) -> dict[str, str]:
-    headers = {"Content-Type": "application/json", "User-Agent": "vllm-tiller"}
-    if config.key_env is None:
-        return headers
-    key = os.environ.get(config.key_env, "").strip()
-    if not key:
-        raise EndpointError(f"its key is expected in ${config.key_env}, which is not set", f"endpoint {name}")
-    return {**headers, "Authorization": f"Bearer {key}"}
-
-
-def _proxy(url: str) -> str | None:
-    """The proxy of the environment for a URL; none on the loopback interface, whatever the environment says."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if host.startswith(LOOPBACK) or proxy_bypass(host):
-        return None
-    return getproxies().get(parts.scheme)
-
-
-def _json(content: bytes) -> dict[str, Any]:
-    """An answer's body; {} where it is no JSON object, as error pages of proxies are."""
-    try:
-        answer = json.loads(content)
-    except ValueError:
-        return {}
-    return answer if isinstance(answer, dict) else {}
-
-
-def _error(status: int, answer: dict[str, Any]) -> tuple[str, str, str]:
-    """Message (with the field that it is about), param and code of an answer in OpenAI's error shape, or in any other."""
-    error = answer.get("error")
-    fields = error if isinstance(error, dict) else {}
-    param, code = str(fields.get("param") or ""), str(fields.get("code") or "")
-    message = str(fields.get("message") or error or answer.get("detail") or answer.get("message") or "no message")
-    where = f"{param}: " if param and param not in message else ""
-    return f"HTTP {status}: {where}{' '.join(message.split())[:500]}", param, code
-
-
-def _reply(answer: dict[str, Any], steered: bool) -> Reply:
-    """What an answer says. Raises AskError where the model or its guard declined, _Failure where it isn't an answer."""
-    try:
-        choice = answer["choices"][0]
-        message, finish_reason = choice["message"], choice["finish_reason"]
-        text, refusal, usage = message["content"], message.get("refusal"), answer.get("usage") or {}
-        prompt_tokens, completion_tokens = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
-    except (KeyError, IndexError, TypeError, AttributeError):
-        raise _Failure("bad_reply", "its answer is not a chat completion, or is cut short") from None
-    if refusal or finish_reason == "content_filter":
-        raise AskError("refused", f"declined by the endpoint: {refusal or finish_reason}")
-    if not isinstance(text, str) or finish_reason in NO_TEXT:
-        raise _Failure("bad_reply", f"no text in its answer (finish_reason {finish_reason!r})")
-    if steered and "steering" not in answer:
-        unsteered = (
-            "its answer has no receipt, so nothing was steered; steering needs a server started by `tiller serve`"
-        )
-        raise AskError("refused", unsteered)
-    receipt = answer.get("steering") if steered else None
-    return Reply(
-        text=text,
-        finish_reason="length" if finish_reason == "length" else "stop",
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
-        receipt=receipt,
-    )
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait: Retry-After as a number, or as an HTTP date by the server's clock. None where it says neither."""
-    given = headers.get("Retry-After", "").strip()
-    try:
-        return max(0.0, float(given))
-    except ValueError:
-        pass
-    try:
-        then, now = _time(given), _time(headers["Date"]) if "Date" in headers else datetime.now(UTC)
-    except ValueError:
-        return None
-    return max(0.0, (then - now).total_seconds())
-
-
-def _time(http_date: str) -> datetime:
-    when = parsedate_to_datetime(http_date)
-    return when.replace(tzinfo=when.tzinfo or UTC)
 
 
 def _backoff(tries: int) -> float:

@@ -11,7 +11,8 @@ import pytest
 
 from tiller.evaluation.sotopia.ask import AskError, EndpointError, Reply
 from tiller.evaluation.sotopia.breaker import THRESHOLD, Breaker
-from tiller.evaluation.sotopia.endpoint import EndpointSpeaker, _retry_after
+from tiller.evaluation.sotopia.endpoint import EndpointSpeaker
+from tiller.evaluation.sotopia.endpoint_answer import json_object, reply_of, retry_after
 from tiller.evaluation.sotopia.settings import EndpointConfig
 
 from .stub import FAULTS
@@ -159,12 +160,18 @@ def test_retry_after_holds_everybody_back_and_uses_up_no_attempt(stub: Stub, ret
     assert all(isinstance(reply, Reply) for reply in within_a_minute(scenario()))
 
 
+def test_half_a_surrogate_pair_becomes_text_that_can_be_kept() -> None:
+    """Servers that cut a character in two at max_tokens send such JSON; neither SQLite nor a file takes it."""
+    body = rb'{"choices": [{"message": {"content": "so \ud83d\ude00 then \ud83d"}, "finish_reason": "length"}]}'
+    assert reply_of(json_object(body), steered=False).text.encode().decode() == "so \U0001f600 then \ufffd"
+
+
 def test_retry_after_is_a_number_or_a_date_by_the_servers_clock() -> None:
     date = {"Date": "Sat, 21 Nov 2020 10:00:00 GMT", "Retry-After": "Sat, 21 Nov 2020 10:00:07 GMT"}
-    assert _retry_after(date) == 7
-    assert _retry_after({"Retry-After": "2.5"}) == 2.5
-    assert _retry_after({"Retry-After": "Sat, 21 Nov 2020 10:00:07 GMT"}) == 0  # over
-    assert _retry_after({}) is _retry_after({"Retry-After": "soon"}) is None
+    assert retry_after(date) == 7
+    assert retry_after({"Retry-After": "2.5"}) == 2.5
+    assert retry_after({"Retry-After": "Sat, 21 Nov 2020 10:00:07 GMT"}) == 0  # over
+    assert retry_after({}) is retry_after({"Retry-After": "soon"}) is None
 
 
 def test_a_wait_longer_than_our_patience_ends_the_run(stub: Stub) -> None:

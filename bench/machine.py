@@ -28,7 +28,7 @@ def machine(device: str | None = None) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
-        "commit": _output("git", "describe", "--always", "--dirty"),
+        "commit": _commit(),
     }
 
 
@@ -43,6 +43,15 @@ def code_digest(*folders: Path) -> str:
     for file in sorted(file for folder in folders for file in folder.rglob("*.py")):
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def _commit() -> str | None:
+    """`-dirty` where anything but results differs from it: a benchmark's first file should not mark its second one."""
+    commit = _output("git", "rev-parse", "--short", "HEAD")
+    changed = commit and _output(
+        "git", "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)bench/results"
+    )
+    return f"{commit}-dirty" if changed else commit
 
 
 def _output(*command: str) -> str | None:

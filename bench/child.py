@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 END_SECONDS = 30
+ELSEWHERE = "See root cause above"  # how vLLM ends after an error in another of its processes
 
 
 class ChildError(RuntimeError):
@@ -89,5 +90,5 @@ class Child:
 def last_error(text: str) -> str:
     """The last line that names an error, or else the last one, of a log."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    named = [line for line in lines if "Error" in line or "ERROR:" in line]
+    named = [line for line in lines if ("Error" in line or "ERROR:" in line) and ELSEWHERE not in line]
     return (named or lines or ["it said nothing"])[-1][-400:]

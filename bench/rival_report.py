@@ -120,6 +120,7 @@ def draw_rivals(record: Record) -> Figure:
     """A row for each engine, a column for each workload: its share of vLLM's tokens a second, and Tiller's beside it."""
     batch = record.settings["batch"]
     names = engines(record)
+    longest = 1.2
     with style():
         figure = Figure(figsize=(2.8 + 2.3 * len(EVERYTHING), 1.6 + 0.62 * len(names)), layout="constrained")
         panels = figure.subplots(1, len(EVERYTHING), squeeze=False, sharex=True, sharey=True)[0]
@@ -132,6 +133,7 @@ def draw_rivals(record: Record) -> Figure:
                     ratio = share(record, arm, engine, batch)
                     ratio = [] if arm in record.failed(batch) else ratio
                     if ratio:
+                        longest = max(longest, *ratio)
                         panel.barh(place + shift, statistics.median(ratio), height=0.34, color=colour)
                         panel.plot([min(ratio), max(ratio)], [place + shift] * 2, color=INK, linewidth=1.2)
                     elif ":tiller:" not in arm:
@@ -140,9 +142,9 @@ def draw_rivals(record: Record) -> Figure:
                         panel.text(0.03, place + shift, why, va="center", fontsize=7.5, bbox=BEHIND)
             panel.axvline(1.0, color=INK, linewidth=0.8, linestyle="--")
             panel.set_axisbelow(True)
-            panel.set_xlim(0, max(1.25, panel.get_xlim()[1]))
             panel.set_title(TITLES[workload])
             panel.set_xlabel("share of vLLM's tokens/s")
+        panels[0].set_xlim(0, 1.04 * longest)
         panels[0].set_yticks(range(len(names)), list(names.values()))
         panels[0].set_ylim(len(names) - 0.45, -0.55)
         handles = [panels[0].barh(-9, 1, color=colour) for colour in (COLOURS[1], COLOURS[0])]

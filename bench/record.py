@@ -101,16 +101,18 @@ class Record(_Strict):
     def go_on_from(self, file: Path) -> Self:
         """With the samples in `file` where the same code took them on this machine in the same way."""
         if file.exists() and (earlier := type(self).read(file)).origin == self.origin:
-            return self.model_copy(
-                update={"samples": earlier.samples, "failures": earlier.failures, "facts": earlier.facts}
-            )
+            kept = {name: getattr(earlier, name) for name in ("arms", "samples", "failures", "facts")}
+            return self.model_copy(update=kept)
         return self
 
     @property
     def origin(self) -> tuple[Any, ...]:
         place = self.machine
+        planned = (
+            [arm.id for arm in self.arms] if self.kind == "throughput" else None
+        )  # rivals come one after the other
         own = {key: value for key, value in self.settings.items() if key != "rounds"}
-        return (self.kind, self.code, place.name, place.cpu, place.versions, own, [arm.id for arm in self.arms])
+        return (self.kind, self.code, place.name, place.cpu, place.versions, own, planned)
 
     def write(self, file: Path) -> None:
         """In one step: a run that is killed leaves the last whole file."""

@@ -134,6 +134,7 @@ def one_rival(
     bench.record.arms += [entry for entry in entries if entry.id not in known]
     if all(len(bench.record.of(arm, bench.settings.batch)) >= bench.settings.rounds for arm in arms.values()):
         return
+    bench.record.failures = [failure for failure in bench.record.failures if failure.arm not in arms.values()]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     environment = Environment(rival, environments / rival.id)
     try:

@@ -6,8 +6,9 @@ import sys
 import numpy as np
 import pytest
 
+from tiller.bench.child import last_error
 from tiller.bench.prompts import Lengths
-from tiller.bench.record import Record
+from tiller.bench.record import ArmEntry, Failure, Record
 from tiller.bench.rival_run import STRENGTH, Bench, Settings, rounds, rows_of, spec_of
 from tiller.bench.rivals.environment import Environment, SetupError
 from tiller.bench.rivals.protocol import EVERYTHING, Rival
@@ -104,3 +105,21 @@ def test_a_workload_that_a_rival_fails_at_leaves_the_others(tmp_path):
         rounds(own, "weak", arms, weak, {"plain": plain, "tiller": ours})
     assert own.record.failed(2) == {"weak:add": "ValueError: not on this device"}
     assert len(own.record.shares("weak:unsteered", "weak:plain", 2)) == 2
+
+
+def test_a_log_is_told_by_the_error_that_came_first_of_vllms_two() -> None:
+    log = (
+        "INFO up\nRuntimeError: Unsupported device type: cpu\n\nRuntimeError: Engine failed. See root cause above. {}\n"
+    )
+    assert last_error(log) == "RuntimeError: Unsupported device type: cpu"
+    assert last_error("one\ntwo\n") == "two"
+
+
+def test_rivals_measured_earlier_are_kept(tmp_path):
+    """Their arms are added one rival after the other, so a run that is gone on with has none yet."""
+    done = bench(tmp_path).record
+    done.arms.append(ArmEntry(id="local:add", name="Local", against="local:plain"))
+    done.failures.append(Failure(arm="local:add", batch=2, error="no room"))
+    done.write(tmp_path / "rivals.json")
+    again = bench(tmp_path).record.go_on_from(tmp_path / "rivals.json")
+    assert (again.arms, again.failures) == (done.arms, done.failures)

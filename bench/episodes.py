@@ -33,7 +33,6 @@ from tiller.evaluation.sotopia.journal import Journal
 from tiller.evaluation.sotopia.local import LocalSpeaker
 from tiller.evaluation.sotopia.plan import arms_of, make_units
 from tiller.evaluation.sotopia.progress import Progress
-from tiller.evaluation.sotopia.protocol import Protocol
 from tiller.evaluation.sotopia.runner import run_units
 from tiller.evaluation.sotopia.settings import settings_of
 from tiller.evaluation.sotopia.unit import Unit
@@ -96,7 +95,7 @@ def _units(config: Config, num: int) -> list[Unit]:
     """The first `num` of every scene under every arm, with as many seeds as that takes."""
     scenes, arms = load_world(None).scenes(), arms_of(config)
     protocol = settings_of(config).protocol
-    short = Protocol(**{**protocol.model_dump(), "max_turns": min(MAX_TURNS, protocol.max_turns)})
+    short = protocol.lasting(min(MAX_TURNS, protocol.max_turns))
     seeds = range(-(-num // (len(scenes) * len(arms))))
     return make_units(scenes, arms, short, seeds=list(seeds))[:num]
 

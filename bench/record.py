@@ -27,9 +27,7 @@ class Machine(_Strict):
     python: str
     versions: dict[str, str | None]
     commit: str | None
-    busy_cores: float | None = None
-    load: float | None = None  # of the minute before the start, in older results
-    """Processes that wanted to run, on average over the minute before the start: above 0, others were at work."""
+    busy_cores: float | None = None  # by others, in the two seconds before the start
 
 
 class ArmEntry(_Strict):
@@ -108,9 +106,7 @@ class Record(_Strict):
     @property
     def origin(self) -> tuple[Any, ...]:
         place = self.machine
-        planned = (
-            [arm.id for arm in self.arms] if self.kind == "throughput" else None
-        )  # rivals come one after the other
+        planned = None if self.kind == "rivals" else [arm.id for arm in self.arms]  # rivals join one after the other
         own = {key: value for key, value in self.settings.items() if key != "rounds"}
         return (self.kind, self.code, place.name, place.cpu, place.versions, own, planned)
 

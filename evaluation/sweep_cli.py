@@ -104,14 +104,12 @@ def plan(
     max_turns: int | None, models: tuple[str, str],
 ) -> list[Unit]:  # fmt: skip
     """Raises InputError where there are neither prompts nor scenarios, or both."""
-    from .sotopia.protocol import Protocol
     from .sweep import prompt_units
 
     settings = settings_of(config)
     if (prompts is None) == (scenarios is None):
         raise InputError("give either prompts to answer with --prompts, or episodes to play with --scenarios")
-    turns = {} if max_turns is None else {"max_turns": max_turns}
-    protocol = Protocol(**{**settings.protocol.model_dump(), **turns})
+    protocol = settings.protocol.lasting(max_turns)
     if prompts is not None:
         if max_turns is not None or seat != "first":
             raise InputError("--max-turns and --seat are of episodes; a prompt is answered once")

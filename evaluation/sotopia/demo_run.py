@@ -19,7 +19,6 @@ from .manifest import identity
 from .outcome_report import Findings
 from .plan import arms_of as profile_arms
 from .plan import make_units
-from .protocol import Protocol
 from .settings import settings_of
 from .unit import Unit
 from .world import load_world
@@ -64,8 +63,8 @@ def run_episodes(llm: Any, config: Config, console: Console, out: Path, num_scen
     models = (identity(config),) * 2
     targets = targets_of(config, profiles=[name for name in SWEPT if name in config.profiles])
     plans = {
-        "episodes": make_units(scenes, profile_arms(config), _turns(protocol, EPISODE_TURNS), models=models),
-        "sweep": make_units(scenes, arms_of(targets, ALPHAS), _turns(protocol, SWEEP_TURNS), models=models),
+        "episodes": make_units(scenes, profile_arms(config), protocol.lasting(EPISODE_TURNS), models=models),
+        "sweep": make_units(scenes, arms_of(targets, ALPHAS), protocol.lasting(SWEEP_TURNS), models=models),
     }
     return [
         problem for name, units in plans.items() for problem in _play(llm, config, console, out / name, name, units)
@@ -90,7 +89,3 @@ def _play(llm: Any, config: Config, console: Console, out: Path, name: str, unit
         return [f"{name} stopped: {sitting.ending.reason}"]
     show_findings(console, found, out)
     return [f"{name}: {problem}" for problem in problems_of(found)]
-
-
-def _turns(protocol: Protocol, num: int) -> Protocol:
-    return Protocol(**{**protocol.model_dump(), "max_turns": num})

@@ -42,3 +42,7 @@ class Protocol(BaseModel):
         if not set(self.actions) - ({"leave"} if self.leave_from_turn > 1 else set()):
             raise ValueError("actions must leave something to do in every turn")
         return self
+
+    def lasting(self, max_turns: int | None) -> "Protocol":
+        """The same for so many turns at most; None leaves it as it is."""
+        return self if max_turns is None else Protocol(**{**self.model_dump(), "max_turns": max_turns})

@@ -10,7 +10,6 @@ from tiller.engine.config import load_config
 from tiller.evaluation.options import ConfigOption
 
 from .plan import SEATS, SeatChoice, arms_of, make_units
-from .protocol import Protocol
 from .settings import settings_of
 from .speakers import choose_voices
 from .world import load_world
@@ -46,7 +45,7 @@ def run(
     """Play episodes unsteered and under every profile, journaled turn by turn."""
     loaded = load_config(config)
     settings = settings_of(loaded)
-    protocol = settings.protocol if max_turns is None else _with_turns(settings.protocol, max_turns)
+    protocol = settings.protocol.lasting(max_turns)
     voices = choose_voices(loaded, config, agent, partner, endpoints, ray)
     scenes = load_world(data or settings.data).scenes(scenarios)
     arms = arms_of(loaded, arm)
@@ -66,7 +65,3 @@ def run(
     show_sitting(console, sitting, out)
     if code := EXIT_CODES[sitting.ending.state]:
         raise typer.Exit(code)
-
-
-def _with_turns(protocol: Protocol, max_turns: int) -> Protocol:
-    return Protocol(**{**protocol.model_dump(), "max_turns": max_turns})

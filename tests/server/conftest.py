@@ -8,6 +8,7 @@ import pytest
 from .process import ServerProcess, serving
 
 TILLER = "tiller.evaluation.cli"
+GRAMMAR = ("--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}')
 
 
 @pytest.fixture(scope="session")
@@ -19,8 +20,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory, kept: Path) -> Iterator[ServerProcess]:
     tools = ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
-    grammar = ["--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}']
-    flags = ["--block-size", "32", *tools, *grammar]
+    flags = ["--block-size", "32", *tools, *GRAMMAR]
     own = ["--steering-dir", str(kept)]
     with serving(tmp_path_factory.mktemp("demo"), TILLER, "serve", "--config", "demo", *own, *flags) as server:
         yield server

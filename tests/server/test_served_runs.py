@@ -9,29 +9,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .conftest import TILLER
+from .conftest import GRAMMAR, TILLER
 from .process import ServerProcess, command_environment, serving
 
 LONGEST = 180.0  # seconds for a run of 12 short episodes
 PLAN = "--config demo --scenarios 3 --max-turns 4 --in-flight 8"
 ANSWERED = '"POST /v1/chat/completions HTTP/1.1" 200'
-GRAMMAR = ("--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}')
 
 
 def start(out: Path, *servers: ServerProcess) -> "subprocess.Popen[bytes]":
-    endpoints = ",".join(f"{server.url}/v1" for server in servers)
-    command = [
-        sys.executable,
-        "-m",
-        TILLER,
-        "sotopia",
-        "run",
-        *PLAN.split(),
-        "--endpoints",
-        endpoints,
-        "--out",
-        str(out),
-    ]
+    plan = [*PLAN.split(), "--endpoints", ",".join(f"{server.url}/v1" for server in servers), "--out", str(out)]
+    command = [sys.executable, "-m", TILLER, "sotopia", "run", *plan]
     with (out.parent / f"{out.name}.log").open("wb") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env=command_environment())
 

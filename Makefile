@@ -22,7 +22,7 @@ serve: $(ready)  ## vLLM's server with the embedded model, steered, on port 8000
 
 bench: $(ready)  ## what steering costs on this machine: bench/results/
 	$(tiller) bench throughput --fresh --rounds 2
-	$(tiller) bench serve --rounds 2 --scale 0.5
+	$(tiller) bench serve --rounds 5 --scale 0.34
 	$(tiller) bench kernels --fresh
 	$(tiller) bench report
 

@@ -94,8 +94,9 @@ def measure_serving(
             servers[kind] = ServeProcess(kind, config, flags)  # type: ignore[arg-type]
         for number in track(range(rounds + 1), description="rounds (the first warms up)", console=console):
             for load in own:
+                seed = f"{number} {load.name}"  # every arm gets the same prompts, and gets them once
                 for arm in SERVE_ARMS[number % len(SERVE_ARMS) :] + SERVE_ARMS[: number % len(SERVE_ARMS)]:
-                    result = run_load(servers[arm.server], tokenizer, load, arm.spec, prompt_len, max_tokens)
+                    result = run_load(servers[arm.server], tokenizer, load, arm.spec, prompt_len, max_tokens, seed)
                     check_steered(arm, result)
                     if number:
                         report["samples"].append({"round": number, "load": load.name, "arm": arm.name, **result})

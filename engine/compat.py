@@ -255,8 +255,8 @@ def wrap_app(extend: Callable[[Any], None], ready: Callable[[Any, Any], Any]) ->
 
     def ended(original: Any) -> Any:
         async def serve_http(app: Any, *args: Any, **kwargs: Any) -> Any:
+            engine = app.state.engine_client  # up to 0.28 the state is gone at the end
             ending = await original(app, *args, **kwargs)
-            engine = app.state.engine_client
             # vLLM exits with 0 after its engine has died; told to stop, it returns another coroutine than this.
             if engine.tiller is not None and engine.errored and ending.__name__ == "dummy_shutdown":
                 ending.close()

@@ -1,4 +1,4 @@
-"""The only file that touches private vLLM names. Written and tested against vLLM 0.32, on model runners V1 and V2."""
+"""The only file that touches private vLLM names. Tested against vLLM 0.32, on model runners V1 and V2; see docs/vllm.md."""
 
 import os
 import sys

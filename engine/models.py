@@ -82,7 +82,7 @@ class SteeredModel(nn.Module):
             compat.check_supported(vllm_config)
             compat.wrap_v1_forward(before_forward, after_forward)
             compat.add_worker_methods(METHODS)
-            # Before super(), which hashes the config: vLLM's compile cache doesn't see that the model was changed.
+            # Before super(), which hashes the config: vLLM's compile cache sees the plan there, but not our version.
             vllm_config.additional_config["tiller_digest"] = plan.digest
         super().__init__(vllm_config=vllm_config, prefix=prefix)
         self._vllm_config = vllm_config

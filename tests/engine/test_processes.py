@@ -20,7 +20,7 @@ from .test_scheduler import SPECS
 SCRIPT = Path(__file__).with_name("answers.py")
 PROMPTS = [tiny.prompt(index, 20) for index in range(4)]
 STEERED = {"features": [{"id": 5, "op": "set", "value": 12.0}]}
-EARLY = {"features": [{"id": 5, "op": "set", "value": 12.0, "sae": "early"}]}
+IN_ONE = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}  # starts sooner, for what does not depend on where the worker is
 
 
 def answers(
@@ -63,9 +63,9 @@ def check_answer(ids: list[int], answer: dict[str, Any], oracle: Oracle, spec: A
 def test_nothing_when_nothing(models: Callable[[str], Path], saes: Any, oracles: Callable[..., Oracle]) -> None:
     """vLLM without the plugin, with it, and a steered engine that nobody asks to steer: the same bits."""
     model = models("Qwen2ForCausalLM")
-    without = answers(model, environment={"TILLER_DISABLE": "1"})
-    assert answers(model) == without
-    assert answers(model, saes) == without
+    without = answers(model, environment={**IN_ONE, "TILLER_DISABLE": "1"})
+    assert answers(model, environment=IN_ONE) == without
+    assert answers(model, saes, environment=IN_ONE) == without
     check(without, oracles(), None)
 
 
@@ -81,17 +81,19 @@ def test_disabled_plugin_is_noticed_at_start(models: Callable[[str], Path], saes
 def test_compile_cache_keeps_engines_apart(
     models: Callable[[str], Path], saes: Any, oracles: Callable[..., Oracle], tmp_path: Path
 ) -> None:
-    """Unsteered, steered, another layer, and unsteered again, all on one cache and in vLLM's own compile mode.
-
-    vLLM's key doesn't see that a layer was changed: without our stamp the second engine would run the first's graph.
-    """
+    """Unsteered, steered, and steered by another version of Tiller, all on one cache and in vLLM's own compile mode."""
     model, one = models("Qwen2ForCausalLM"), {"default": saes["default"]}
-    shared = {"VLLM_CACHE_ROOT": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor")}
-    compiled = {"enforce_eager": False, "compilation_config": {"mode": 3}, "environment": shared}
-    check(answers(model, **compiled), oracles(), None)
-    check(answers(model, one, STEERED, **compiled), oracles(), STEERED)
-    check(answers(model, {"early": saes["early"]}, EARLY, **compiled), oracles(), EARLY)
-    check(answers(model, **compiled), oracles(), None)
+    cache, other = tmp_path / "cache", tmp_path / "vllm_tiller-0.0.1.dist-info"
+    other.mkdir()
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm-tiller\nVersion: 0.0.1\n")
+    (other / "entry_points.txt").write_text("[vllm.general_plugins]\ntiller = tiller.engine.plugin:register\n")
+    shared = {"VLLM_CACHE_ROOT": str(cache), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "inductor"), **IN_ONE}
+    compiled = {"enforce_eager": False, "compilation_config": {"mode": 3}}
+    check(answers(model, **compiled, environment=shared), oracles(), None)
+    for more in ({}, {"PYTHONPATH": str(tmp_path)}):
+        check(answers(model, one, STEERED, **compiled, environment={**shared, **more}), oracles(), STEERED)
+    graphs = list((cache / "torch_compile_cache" / "torch_aot_compile").iterdir())
+    assert len(graphs) == 3, "one of them ran what another had compiled"
 
 
 def test_speculative_decoding(

@@ -35,7 +35,7 @@ class Child:
         try:
             self.facts: dict[str, Any] = self._answer("READY", start_seconds)
         except BaseException:
-            self.close()
+            self.close(0)
             raise
 
     def ask(self, order: dict[str, Any], seconds: float = 600) -> dict[str, Any]:
@@ -65,12 +65,12 @@ class Child:
     def _last_words(self) -> str:
         return last_error(Path(self._log.name).read_text(errors="replace"))
 
-    def close(self) -> None:
-        """Ends the process and its children."""
+    def close(self, patience: float = END_SECONDS) -> None:
+        """Ends the process and its children; those that have not ended by themselves after `patience` seconds are killed."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.close()
-            self._process.wait(timeout=END_SECONDS)
+            self._process.wait(timeout=patience)
         except (subprocess.TimeoutExpired, BrokenPipeError):
             pass
         try:
@@ -83,8 +83,8 @@ class Child:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.close(END_SECONDS if kind is None else 0)
 
 
 def last_error(text: str) -> str:

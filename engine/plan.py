@@ -62,7 +62,7 @@ class Plan(_Frozen):
 
     @property
     def digest(self) -> str:
-        """Stamp for vLLM's compile cache, which would otherwise serve what another version of Tiller traced for this plan."""
+        """Tells plans and versions of Tiller apart: in what workers report, and in the key of vLLM's compile cache."""
         body = self.model_dump_json() + version("vllm-tiller")
         return hashlib.sha256(body.encode()).hexdigest()[:16]
 

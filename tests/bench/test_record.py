@@ -2,9 +2,11 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +24,23 @@ ANSWERING = str(Path(__file__).parent / "answering.py")
 
 def child(**job):
     return Child([sys.executable, ANSWERING, json.dumps(job)], dict(os.environ), 60)
+
+
+CUT_OFF = """
+import os, sys
+from tiller.bench import child
+child.END_SECONDS = 3600
+busy = "import os, time; print('READY', '{\\"pid\\": %d}' % os.getpid(), flush=True); time.sleep(3600)"
+with child.Child([sys.executable, "-c", busy], dict(os.environ)) as own:
+    print(own.facts["pid"], flush=True)
+    sys.exit(143)
+"""
+
+
+def test_a_benchmark_that_is_cut_off_takes_its_engines_along():
+    """Without waiting for one that is at work, and so doesn't see that nobody asks any more."""
+    done = subprocess.run([sys.executable, "-c", CUT_OFF], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 143 and not psutil.pid_exists(int(done.stdout)), done.stderr
 
 
 def record(**settings):

@@ -35,6 +35,11 @@ ARCHITECTURES = {
     "StableLmForCausalLM": Architecture("stablelm", "summed", name="StablelmForCausalLM"),
 }
 
+# Words by which the names of models tell their families apart, as in `google/gemma-2-2b`.
+FAMILIES = (
+    "gemma", "gpt2", "gpt-neo", "gpt-oss", "granite", "llama", "mistral", "olmo", "phi", "pythia", "qwen", "stablelm",
+)  # fmt: skip
+
 
 def check_architecture(architectures: list[str]) -> str:
     """The one of `architectures` that can be steered.
@@ -46,5 +51,5 @@ def check_architecture(architectures: list[str]) -> str:
             return architecture
     raise UnsupportedError(
         f"model architecture {architectures} can't be steered; supported: {', '.join(ARCHITECTURES)}. "
-        "A family whose layers return (hidden, residual) takes one line in tiller/engine/models.py."
+        "A family whose layers return (hidden, residual) takes one line in tiller/engine/architectures.py."
     )

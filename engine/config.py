@@ -18,11 +18,13 @@ class _Strict(BaseModel):
 
 
 class SAEConfig(_Strict):
-    """Where an SAE is and which layer's resid_post it reads."""
+    """Where an SAE is and where in the model it belongs; None: as its files say."""
 
     path: str  # a folder, a file or a hub id
     subfolder: str | None = None
-    layer: int | None = None  # None: as its files say
+    layer: int | None = None
+    site: Literal["resid_post", "resid_pre"] | None = None  # resid_pre of a layer is resid_post of the one before
+    trained_on: str | None = None  # the model, confirmed where its name differs from the engine's
     activation: Literal["auto", "topk", "threshold"] | dict[Literal["topk", "threshold"], float] = "auto"
     labels: Labels | str = {}  # what features mean, by id, or a JSON file of that
 

@@ -4,7 +4,7 @@ import hashlib
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import load_file
@@ -29,6 +29,9 @@ class SAEEntry(_Frozen):
     d_sae: int
     d_model: int
     format: str
+    site: Literal["resid_post"] = "resid_post"
+    source: Literal["file", "path", "config", "default"] = "default"  # how the site is known
+    doubts: list[str] = []
 
 
 class VectorEntry(_Frozen):

@@ -1,7 +1,9 @@
 """From a config to a Plan: find every SAE and vector, and check them against the model before any worker starts."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,13 @@ from transformers import AutoConfig
 from .architectures import check_architecture
 from .config import Config, SAEConfig, VectorConfig
 from .errors import ConfigError, TillerError
+from .model_names import names_of
 from .plan import Plan, SAEEntry, VectorEntry
 from .sae_loader import check_fits, describe_sae
+from .sae_site import find_position, model_doubts
 from .vector import load_vector, vector_version
+
+log = logging.getLogger(__name__)
 
 
 def make_plan(config: Config, capture: bool = False) -> Plan:
@@ -20,11 +26,14 @@ def make_plan(config: Config, capture: bool = False) -> Plan:
 
     Raises TillerError where the model can't be steered, an SAE or vector can't be read, or one doesn't fit the model.
     """
-    shape = model_shape(config.resolve(config.model))
+    model = config.resolve(config.model)
+    settings = model_settings(model)
+    shape = _shape(settings)
     saes, vectors = {}, {}
     for name, sae in config.saes.items():
         with _errors_of(f"saes.{name}"):
-            saes[name] = _sae_entry(config, sae, shape)
+            saes[name] = _sae_entry(config, sae, settings, names_of(model, settings))
+            _print_doubts(f"saes.{name}", tuple(saes[name].doubts))
             _check_labels(config.labels(name), saes[name].d_sae)
     layers = {sae.layer for sae in saes.values()}
     for name, vector in config.vectors.items():
@@ -37,7 +46,12 @@ def make_plan(config: Config, capture: bool = False) -> Plan:
 
 
 def model_shape(model: str) -> tuple[int, int]:
-    """(hidden size, number of layers) of a folder or hub id.
+    """(hidden size, number of layers) of a folder or hub id; raises as `model_settings` does."""
+    return _shape(model_settings(model))
+
+
+def model_settings(model: str) -> Any:
+    """The transformers configuration of a folder or hub id.
 
     Raises ConfigError where there is no such model, UnsupportedError where its architecture can't be steered.
     """
@@ -46,7 +60,11 @@ def model_shape(model: str) -> tuple[int, int]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"model {model!r} can't be read: {str(error).splitlines()[0]}", "model") from None
     check_architecture(config.architectures or [type(config).__name__])
-    text = config.get_text_config()
+    return config
+
+
+def _shape(settings: Any) -> tuple[int, int]:
+    text = settings.get_text_config()
     return text.hidden_size, text.num_hidden_layers
 
 
@@ -59,20 +77,28 @@ def _errors_of(field: str) -> Iterator[None]:
         raise type(error)(error.message, field) from None
 
 
-def _sae_entry(config: Config, entry: SAEConfig, shape: tuple[int, int]) -> SAEEntry:
+@cache
+def _print_doubts(field: str, doubts: tuple[str, ...]) -> None:
+    """Writes each doubt once a process: on stderr, and so in a server's log."""
+    for doubt in doubts:
+        log.warning("warning: %s: %s", field, doubt)
+
+
+def _sae_entry(config: Config, entry: SAEConfig, settings: Any, names: list[str]) -> SAEEntry:
     path = config.resolve(entry.path)
     found = describe_sae(path, entry.subfolder, entry.layer, entry.activation)
-    layer = entry.layer if entry.layer is not None else found.layer
-    if layer is None:
-        raise ConfigError("its files don't say which layer it reads; give `layer`")
-    check_fits(found, *shape, layer)
+    position = find_position(found, entry.site, entry.layer)
+    check_fits(found, *_shape(settings), position.layer)
+    doubts = model_doubts(found, names, settings.model_type, entry.trained_on)
     return SAEEntry(
         path=str(Path(found.path).absolute()),  # not resolved: a hub cache links to blobs without names
-        layer=layer,
+        layer=position.layer,
         activation=entry.activation,
         d_sae=found.d_sae,
         d_model=found.d_model,
         format=found.format,
+        source=position.source,
+        doubts=[*position.doubts, *doubts],
     )
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from .errors import SAEFormatError
 from .sae_formats import StoredSAE, recognise
 from .sae_formats.canonical import Activation, canonical, choose_activation
 from .sae_formats.files import Weights, read_safetensors
+from .sae_formats.hooks import Place
 from .sae_source import locate
 
 MAX_ACT_NAME = "tiller_max_act.safetensors"
@@ -26,7 +28,10 @@ class SAEDescription:
     d_sae: int
     activation: ActivationKind
     k: int | None  # TopK only
-    layer: int | None  # as the files say, if they do
+    layer: int | None  # of resid_post, as the files say, if they do
+    file_layer: int | None  # as the files number it apart from the hook
+    hook: str | None  # where it reads, in the words of its files
+    place: Place | None  # what `hook` means
     model: str | None  # as the files say, if they do
     notes: list[str]
 
@@ -39,6 +44,9 @@ class LoadedSAE:
     format: str
     path: Path
     layer: int | None
+    file_layer: int | None
+    hook: str | None
+    place: Place | None
     model: str | None
     notes: list[str]
 
@@ -59,7 +67,7 @@ def load_sae(
 ) -> LoadedSAE:
     """Read the SAE at `path`, a folder, a file or a hub id, into canonical form on the CPU.
 
-    layer: which one, where a folder holds several; where the files name another layer, a note says so.
+    layer: which one, where a folder holds several.
     activation: see `choose_activation`; "auto" reads BatchTopK as the threshold that its file stores.
     Raises SAEFormatError if nothing is there, or if it can't be read.
     """
@@ -67,10 +75,7 @@ def load_sae(
     return LoadedSAE(
         sae=canonical(stored, _read_max_act(stored)),
         format=name,
-        path=stored.path,
-        layer=stored.layer,
-        model=stored.model,
-        notes=_notes(stored, layer),
+        **_stated(stored),
     )
 
 
@@ -84,14 +89,11 @@ def describe_sae(
     name, stored = _stored(path, subfolder, layer, activation)
     return SAEDescription(
         format=name,
-        path=stored.path,
         d_model=stored.d_model,
         d_sae=stored.d_sae,
         activation=stored.activation,
         k=stored.k if stored.activation == "topk" else None,
-        layer=stored.layer,
-        model=stored.model,
-        notes=_notes(stored, layer),
+        **_stated(stored),
     )
 
 
@@ -119,13 +121,19 @@ def _stored(
     if location.is_file() and (location.suffix in (".safetensors", ".npz") or location.name == "ae.pt"):
         location = location.parent
     format_ = recognise(location)
-    return format_.name, choose_activation(format_.read(location, layer), activation)
+    stored = format_.read(location, layer)
+    if stored.hook_out not in (None, stored.hook):
+        raise SAEFormatError(
+            f"{stored.path}: a transcoder from {stored.hook} to {stored.hook_out} can't steer; take an SAE that reads and "
+            "writes one place, resid_post."
+        )
+    return format_.name, choose_activation(stored, activation)
 
 
-def _notes(stored: StoredSAE, layer: int | None) -> list[str]:
-    if layer is None or stored.layer in (None, layer):
-        return list(stored.notes)
-    return [*stored.notes, f"used at layer {layer}, but its files say layer {stored.layer}"]
+def _stated(stored: StoredSAE) -> dict[str, Any]:
+    """What the files say of the SAE besides its numbers."""
+    names = ("path", "layer", "file_layer", "hook", "place", "model")
+    return {name: getattr(stored, name) for name in names} | {"notes": list(stored.notes)}
 
 
 def _read_max_act(stored: StoredSAE) -> Tensor | None:

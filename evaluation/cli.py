@@ -158,11 +158,11 @@ def serve(
     run(config, context.args, steering_dir, steering_api_key)
 
 
-def _report_check(passed: bool, name: str, detail: str) -> bool:
-    word = "[green]PASS[/green]" if passed else "[red]FAIL[/red]"
+def _report_check(passed: bool | None, name: str, detail: str) -> bool:
+    word = {True: "[green]PASS[/green]", None: "[yellow]WARN[/yellow]", False: "[red]FAIL[/red]"}[passed]
     console.print(f"{word} {name}", highlight=False)
     console.print(f"     {detail}", style="dim", highlight=False)
-    return passed
+    return passed is True
 
 
 @app.command()

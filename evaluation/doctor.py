@@ -35,7 +35,7 @@ class Check(NamedTuple):
     """One question to the running engine and its answer."""
 
     name: str
-    passed: bool
+    passed: bool | None  # None: it holds, but the SAE may belong elsewhere
     detail: str
 
 
@@ -64,7 +64,8 @@ def describe_saes(plan: Plan) -> list[dict[str, str]]:
         found = describe_sae(entry.path, layer=entry.layer, activation=entry.activation)
         activation = f"topk {found.k}" if found.k else found.activation
         rows.append({
-            "name": name, "layer": str(entry.layer), "format": entry.format, "activation": activation,
+            "name": name, "layer": str(entry.layer), "site": f"{entry.site} (from {entry.source})",
+            "format": entry.format, "activation": activation,
             "d_sae": str(entry.d_sae), "d_model": str(entry.d_model), "path": entry.path,
             "notes": "; ".join(found.notes),
         })  # fmt: skip
@@ -81,7 +82,14 @@ def run_checks(llm: SteeredLLM, with_hf: bool = True) -> Iterator[Check]:
             hf.next_logprobs(ids)
         yield from (check_residual(llm, layer, x, seen) for layer, x in captured.items())
     for name, entry in llm.plan.saes.items():
-        yield from check_addition(llm, name, captured[entry.layer], ids, hf)
+        checks = check_addition(llm, name, captured[entry.layer], ids, hf)
+        yield from doubted(name, entry.doubts, checks) if entry.doubts else checks
+
+
+def doubted(sae: str, doubts: list[str], checks: Iterator[Check]) -> Iterator[Check]:
+    """`checks` of an SAE that may belong elsewhere, where that the op works proves nothing of the SAE."""
+    yield Check(f"SAE {sae!r} belongs to this place of this model", None, "; ".join(doubts))
+    yield from (check._replace(passed=None) if check.passed else check for check in checks)
 
 
 def token_ids(llm: SteeredLLM) -> list[int]:

@@ -17,7 +17,6 @@ import torch
 from tiller.engine.errors import SAEFormatError
 
 from .files import Weights, find_config, peek_json, read_json, read_pickle, require_int, tensors_of
-from .hooks import hook_notes, residual_layer
 from .stored import Format, StoredSAE
 
 
@@ -151,7 +150,7 @@ def read(location: Path, layer: int | None) -> StoredSAE:
     stored = _CLASSES[name](weights, config)
     if backup:
         stored = _scaled(stored, backup)
-    return _described(replace(stored, path=location), config)
+    return _described(replace(stored, path=location), config, _io(location))
 
 
 def _trainer_config(location: Path, backup: dict[str, Any] | None) -> dict[str, Any]:
@@ -181,14 +180,20 @@ def _scaled(stored: StoredSAE, backup: dict[str, Any]) -> StoredSAE:
     )
 
 
-def _described(stored: StoredSAE, config: dict[str, Any]) -> StoredSAE:
-    hook = config.get("submodule_name")
-    layer = config.get("layer")
+def _io(location: Path) -> str:
+    """Which side of the submodule the training buffer read: out, in, or in_and_out for a transcoder."""
+    path = find_config(location)
+    buffer = read_json(path).get("buffer") if path else None
+    return buffer.get("io", "out") if isinstance(buffer, dict) else "out"
+
+
+def _described(stored: StoredSAE, config: dict[str, Any], io: str) -> StoredSAE:
+    layer, hook = config.get("layer"), config.get("submodule_name") or None
     return replace(
         stored,
-        layer=layer if isinstance(layer, int) else residual_layer(hook),
+        hook=hook if io == "out" else f"{io} of {hook or f'layer {layer}'}",
+        file_layer=layer if isinstance(layer, int) else None,
         model=config.get("lm_name"),
-        notes=(*stored.notes, *hook_notes(hook)),
     )
 
 

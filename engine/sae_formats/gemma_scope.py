@@ -7,10 +7,10 @@ from typing import Any
 from tiller.engine.errors import SAEFormatError
 
 from .files import Weights, peek_json, read_npz, read_safetensors, safetensors_keys
-from .hooks import hook_notes, residual_layer
 from .stored import Format, StoredSAE
 
 NPZ, SAFETENSORS, CONFIG = "params.npz", "params.safetensors", "config.json"
+_REPOSITORY = re.compile(r"gemma-scope-(2-)?(\d+m|\d+b)-(pt|it)\b")
 
 
 def recognises(location: Path) -> bool:
@@ -21,21 +21,15 @@ def recognises(location: Path) -> bool:
 
 def read(location: Path, layer: int | None) -> StoredSAE:
     if (location / NPZ).is_file():
-        return _stored(
-            location, Weights(location / NPZ, read_npz(location / NPZ)), "W", _folder_layer(location), None, ()
-        )
+        return _stored(location, Weights(location / NPZ, read_npz(location / NPZ)), "W", {})
     path = location / CONFIG
     config = peek_json(path)
     weights = Weights(location / SAFETENSORS, read_safetensors(location / SAFETENSORS))
     _refuse_unsupported(config, weights)
-    hook = config.get("hf_hook_point_in")
-    found = residual_layer(hook) if hook else _folder_layer(location)
-    return _stored(location, weights, "w", found, config.get("model_name"), hook_notes(hook))
+    return _stored(location, weights, "w", config)
 
 
-def _stored(
-    location: Path, weights: Weights, letter: str, layer: int | None, model: str | None, notes: tuple[str, ...]
-) -> StoredSAE:
+def _stored(location: Path, weights: Weights, letter: str, config: dict[str, Any]) -> StoredSAE:
     return StoredSAE(
         path=location,
         W_enc=weights.take(f"{letter}_enc", "d_model", "d_sae").T,
@@ -45,9 +39,10 @@ def _stored(
         activation="threshold",
         centred=False,
         threshold=weights.take("threshold", "d_sae"),
-        layer=layer,
-        model=model,
-        notes=notes,
+        hook=config.get("hf_hook_point_in"),
+        hook_out=config.get("hf_hook_point_out"),
+        file_layer=_folder_layer(location),
+        model=config.get("model_name") or _folder_model(location),
     )
 
 
@@ -57,18 +52,25 @@ def _folder_layer(location: Path) -> int | None:
     return next((int(match[1]) for match in numbers if match), None)
 
 
+def _folder_model(location: Path) -> str | None:
+    """The model that a Gemma Scope repository names: `gemma-scope-2b-pt-res` is of google/gemma-2-2b."""
+    for part in reversed(location.parts):
+        if match := _REPOSITORY.search(part):
+            generation = 2 if match[1] is None else 3
+            return f"google/gemma-{generation}-{match[2]}" + (
+                f"-{match[3]}" if (generation, match[3]) != (2, "pt") else ""
+            )
+    return None
+
+
 def _refuse_unsupported(config: dict[str, Any], weights: Weights) -> None:
     path = weights.path
     if config.get("architecture", "jump_relu") != "jump_relu":
         raise SAEFormatError(
             f"{path}: the architecture {config['architecture']!r} isn't supported; accepted is jump_relu."
         )
-    hook_in, hook_out = config.get("hf_hook_point_in"), config.get("hf_hook_point_out")
-    if "affine_skip_connection" in weights or hook_out not in (None, hook_in):
-        raise SAEFormatError(
-            f"{path}: a transcoder from {hook_in} to {hook_out} can't steer; take an SAE that reads and writes "
-            "one place."
-        )
+    if "affine_skip_connection" in weights:
+        raise SAEFormatError(f"{path}: a transcoder with a skip connection can't steer; take an SAE of resid_post.")
 
 
 FORMAT = Format("gemma_scope", f"{NPZ}, or {SAFETENSORS} + {CONFIG}", recognises, read)

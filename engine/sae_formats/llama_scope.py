@@ -16,7 +16,6 @@ from torch import Tensor
 from tiller.engine.errors import SAEFormatError
 
 from .files import Weights, peek_json, read_json, read_safetensors, require_int, safetensors_keys
-from .hooks import hook_notes, residual_layer
 from .stored import Format, StoredSAE
 
 FIRST = ("hyperparams.json", "checkpoints/final.safetensors")
@@ -44,7 +43,6 @@ def read(location: Path, layer: int | None) -> StoredSAE:
     scale = _input_scale(config, weights, path, d_model)
     W_enc = weights.take("encoder.weight", "d_sae", "d_model")
     W_dec = weights.take("decoder.weight", "d_model", "d_sae").T
-    hook = config.get("hook_point_in")
     return StoredSAE(
         path=location,
         W_enc=W_enc,
@@ -55,9 +53,9 @@ def read(location: Path, layer: int | None) -> StoredSAE:
         centred=bool(config.get("apply_decoder_bias_to_pre_encoder")),
         threshold=_one_threshold(config, path) * scale if first else _thresholds(config, weights, W_dec),
         input_scale=scale,
-        layer=residual_layer(hook),
+        hook=config.get("hook_point_in"),
+        hook_out=config.get("hook_point_out"),
         model=config.get("model_name"),
-        notes=hook_notes(hook),
     )
 
 
@@ -104,12 +102,6 @@ def _refuse_unsupported(config: dict[str, Any], path: Path) -> None:
     if (norm := config.get("norm_activation", "dataset-wise")) not in ("dataset-wise", "inference"):
         raise SAEFormatError(
             f"{path}: norm_activation {norm!r} isn't supported; accepted are dataset-wise and inference."
-        )
-    hook_in, hook_out = config.get("hook_point_in"), config.get("hook_point_out")
-    if hook_out not in (None, hook_in):
-        raise SAEFormatError(
-            f"{path}: a transcoder from {hook_in} to {hook_out} can't steer; take an SAE that reads and writes "
-            "one place."
         )
     if config.get("use_glu_encoder"):
         raise SAEFormatError(f"{path}: a GLU encoder isn't supported; only one linear encoder can be read.")

@@ -36,7 +36,8 @@ def read(location: Path, layer: int | None) -> StoredSAE:
         activation="topk",
         centred=False,
         k=require_int(config, "k", location) if "k" in config else None,
-        layer=layer,
+        hook=config.get("hook_point"),
+        file_layer=layer,
         model=config.get("base_model"),
     )
 

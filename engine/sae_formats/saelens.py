@@ -10,7 +10,6 @@ from tiller.engine.errors import SAEFormatError
 from tiller.kernels.sae import InputNorm
 
 from .files import Weights, peek_json, read_json, read_safetensors, require_int, safetensors_keys
-from .hooks import hook_notes, residual_layer
 from .stored import Format, StoredSAE
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
@@ -136,9 +135,9 @@ def _hook(config: dict[str, Any]) -> str:
 
 
 def _described(stored: StoredSAE, config: dict[str, Any]) -> StoredSAE:
-    hook = _hook(config)
+    metadata = _metadata(config)
     return replace(
-        stored, layer=residual_layer(hook), model=_metadata(config).get("model_name"), notes=hook_notes(hook)
+        stored, hook=_hook(config) or None, hook_out=metadata.get("hook_name_out"), model=metadata.get("model_name")
     )
 
 

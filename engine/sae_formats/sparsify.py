@@ -6,7 +6,7 @@ from typing import Any
 from tiller.engine.errors import SAEFormatError
 
 from .files import Weights, peek_json, read_json, read_safetensors, require_int, safetensors_keys
-from .hooks import hook_notes, residual_layer
+from .hooks import place_of
 from .stored import Format, StoredSAE
 
 CONFIG, WEIGHTS = "cfg.json", "sae.safetensors"
@@ -37,9 +37,8 @@ def read(location: Path, layer: int | None) -> StoredSAE:
         activation="topk",
         centred=True,
         k=require_int(config, "k", path),
-        layer=residual_layer(location.name),
+        hook=location.name if place_of(location.name) or location.name.startswith("layers.") else None,
         model=peek_json(location.parent / "config.json").get("model"),
-        notes=hook_notes(location.name) if location.name.startswith("layers.") else (),
     )
 
 

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from tiller.kernels.sae import ActivationKind, InputNorm
 
+from .hooks import Place, place_of
+
 
 @dataclass(frozen=True, kw_only=True)
 class StoredSAE:
@@ -31,9 +33,26 @@ class StoredSAE:
     input_norm: InputNorm = "none"
     input_scale: float = 1.0
     decoder_norm_in: bool = False  # pre is multiplied by norm(W_dec[i]) and W_dec[i] divided by it
-    layer: int | None = None
+    hook: str | None = None  # where it reads, in the words of its files
+    hook_out: str | None = None  # where it writes, if its files say so
+    file_layer: int | None = None  # where its files or their folders number the layer apart from the hook
     model: str | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> Place | None:
+        """What `hook` means; None where the files name no hook, or one of another form."""
+        return place_of(self.hook) if self.hook else None
+
+    @property
+    def layer(self) -> int | None:
+        """The decoder layer whose resid_post it reads, as its files say; None where they don't, or name another site."""
+        if self.hook is None:
+            return self.file_layer
+        place = self.place
+        if place is None or place.layer is not None:
+            return None if place is None else place.residual_layer
+        return place._replace(layer=self.file_layer).residual_layer
 
     @property
     def d_sae(self) -> int:

@@ -79,6 +79,9 @@ async def capabilities(server: AServer) -> dict[str, Any]:
         "saes": {
             name: {
                 "layer": sae.layer,
+                "site": sae.site,
+                "source": sae.source,
+                "doubts": sae.doubts,
                 "d_sae": sae.d_sae,
                 "d_model": sae.d_model,
                 "activation": sae.activation,

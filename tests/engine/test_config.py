@@ -47,7 +47,7 @@ BAD_FILES = {
     "unknown key": (body(layers=3), "layers: unknown key; allowed: model, saes, vectors, profiles, engine"),
     "unknown SAE key": (
         body(saes={"default": {"path": "sae", "hook": 3}}),
-        "saes.default.hook: unknown key; allowed: path, subfolder, layer, activation, labels",
+        "saes.default.hook: unknown key; allowed: path, subfolder, layer, site, trained_on, activation, labels",
     ),
     "unknown vector key": (
         body(vectors={"v": {"path": "p", "scale": 3}}),

@@ -234,10 +234,10 @@ class TestSAELens:
         with pytest.raises(SAEFormatError, match="scaling_factor"):
             load_sae(tmp_path)
 
-    def test_notes_another_hook(self, tmp_path):
+    def test_reads_another_hook(self, tmp_path):
         write.write_saelens(tmp_path, "standard", 24, 64, metadata={"hook_name": "blocks.4.hook_mlp_out"})
         loaded = load_sae(tmp_path)
-        assert loaded.layer is None and any("blocks.4.hook_mlp_out" in note for note in loaded.notes)
+        assert (loaded.layer, loaded.place) == (None, ("mlp_out", 4, "blocks.4.hook_mlp_out"))
 
 
 class TestSparsify:
@@ -721,11 +721,6 @@ class TestFit:
             with pytest.raises(SAEFormatError, match=f"layer is {layer}, the model has layers 0 to 15") as caught:
                 check_fits(sae, hidden_size=24, num_layers=16, layer=layer)
             assert caught.value.field == "layer"
-
-    def test_another_layer_than_the_files_say_is_noted(self, tmp_path):
-        write.write_dictionary_learning(tmp_path, "BatchTopKSAE", 24, 64)
-        assert any("layer 3" in note and "layer 15" in note for note in load_sae(tmp_path, layer=3).notes)
-        assert not any("used at" in note for note in load_sae(tmp_path, layer=15).notes)
 
     def test_description_reads_no_weights(self, tmp_path):
         state = write.write_dictionary_learning(tmp_path, "BatchTopKSAE", 24, 64)

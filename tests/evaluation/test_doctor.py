@@ -30,6 +30,14 @@ def test_without_hugging_face(llm: Any) -> None:
     assert [check.passed for check in checks] == [True]
 
 
+def test_an_sae_that_may_belong_elsewhere_passes_nothing(llm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    doubted = llm.plan.saes["default"].model_copy(update={"doubts": ["trained on another model"]})
+    monkeypatch.setattr(llm, "plan", llm.plan.model_copy(update={"saes": {"default": doubted}}))
+    residual, doubt, *checks = run_checks(llm)
+    assert residual.passed is True and "trained on another model" in doubt.detail
+    assert [check.passed for check in (doubt, *checks)] == [None, None, None]
+
+
 @pytest.mark.parametrize("layer", [0, 1, 3])
 def test_another_layers_residual_fails(llm: Any, layer: int) -> None:
     ids = token_ids(llm)

@@ -1,9 +1,12 @@
 """One server of the demo config for all tests here; those that end a server start their own."""
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from .process import ServerProcess, serving
 
@@ -35,3 +38,11 @@ def client(demo: ServerProcess):  # type: ignore[no-untyped-def]
 def http(demo: ServerProcess):  # type: ignore[no-untyped-def]
     with demo.http() as own:
         yield own
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    flags = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's own sandbox refuses root
+    with sync_playwright() as playwright:
+        with playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags) as chromium:
+            yield chromium

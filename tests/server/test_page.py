@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import httpx
 import pytest
 import yaml
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tiller.engine import load_config
 
@@ -52,14 +51,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     (folder / "demo.yaml").write_text(yaml.safe_dump(body))
     with serving(folder, TILLER, "serve", "--config", str(folder / "demo.yaml")) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    flags = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium's own sandbox refuses root
-    with sync_playwright() as playwright:
-        with playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags) as chromium:
-            yield chromium
 
 
 @dataclass

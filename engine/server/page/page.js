@@ -39,6 +39,9 @@ function describe({ served_model_names, saes, layers, versions }) {
   const names = Object.entries(saes);
   const dictionaries = names.map(([name, sae]) => `SAE ${name}: ${sae.d_sae.toLocaleString("en")} features after layer ${sae.layer}`);
   $("engine").textContent = [served_model_names[0], ...(dictionaries.length ? dictionaries : [`layers ${layers.join(", ")}`]), `vLLM ${versions.vllm}`].join(" · ");
+  const doubts = names.flatMap(([name, sae]) => sae.doubts.map((doubt) => `SAE ${name}: ${doubt}.`));
+  $("doubts").textContent = doubts.join(" ");
+  $("doubts").hidden = doubts.length === 0;
   options($("model"), served_model_names.map((name) => [name, name]));
   options($("sae"), names.map(([name]) => [name, name]));
   $("sae-field").hidden = names.length < 2;

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import wraps
 from importlib import import_module
@@ -149,6 +150,30 @@ def wrap_async_engine(start: Callable[[Any], Any], generate: Callable[..., Any])
 
     _wrap(AsyncLLM, "__init__", started)
     _wrap(AsyncLLM, "generate", generated)
+
+
+@contextmanager
+def paced(engine: Any, call: Any) -> Iterator[None]:
+    """Lets `call`, a PacedCall, see the requests and outputs of the LLMEngine `engine` inside the block."""
+    add, step = engine.add_request, engine.step
+    has_unfinished, num_unfinished = engine.has_unfinished_requests, engine.get_num_unfinished_requests
+
+    def add_request(request_id: str, prompt: Any, params: Any, *args: Any, **kwargs: Any) -> Any:
+        return call.add(lambda: add(request_id, prompt, params, *args, **kwargs), step, request_id, params)
+
+    replaced = {
+        "add_request": add_request,
+        "step": lambda: call.step(step),
+        "has_unfinished_requests": lambda: call.num_early > 0 or has_unfinished(),
+        "get_num_unfinished_requests": lambda: call.num_early + num_unfinished(),
+    }
+    for name, method in replaced.items():
+        setattr(engine, name, method)
+    try:
+        yield
+    finally:
+        for name in replaced:
+            delattr(engine, name)
 
 
 def wrap_shutdown(id_key: str) -> None:

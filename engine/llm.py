@@ -10,6 +10,7 @@ from . import compat
 from .config import Config, load_config
 from .engine_args import steered_engine_args
 from .errors import SpecError, UnsupportedError
+from .pacing import MIN_OPEN, Ask, Claimed, PacedCall, asks_of, is_steered
 from .plan import Plan
 from .planner import make_plan
 from .receipt import Receipt, UnsteeredError
@@ -89,7 +90,7 @@ class SteeredLLM:
         """
         many = _is_many(prompts)
         params = self._params(sampling_params, steering, len(prompts) if many else 1)
-        return self.with_receipts(self.llm.generate(prompts, params if many else params[0], **kwargs), params)
+        return self._call(self.llm.generate, prompts, params if many else params[0], **kwargs)
 
     def chat(
         self,
@@ -102,7 +103,7 @@ class SteeredLLM:
         """vLLM's `chat`, steered as in `generate`."""
         many = bool(messages) and not isinstance(messages[0], dict)
         params = self._params(sampling_params, steering, len(messages) if many else 1)
-        return self.with_receipts(self.llm.chat(messages, params if many else params[0], **kwargs), params)
+        return self._call(self.llm.chat, messages, params if many else params[0], **kwargs)
 
     def beam_search(self, *_: Any, **__: Any) -> None:
         raise UnsupportedError("beam search drops per-request steering in vLLM; sample with n > 1 instead")
@@ -142,35 +143,65 @@ class SteeredLLM:
             params.skip_reading_prefix_cache = True
         return params
 
-    def with_receipts(self, outputs: list[Any], params: list[Any]) -> list[Any]:
-        """Finished outputs of requests with `steered_params`, each with its `.steering`; a receipt is given out once."""
-        asked: list[tuple[str, int, int]] = []
-        owners: list[Any] = []
-        for output, own in zip(outputs, params, strict=True):
-            output.steering = None
-            for completion in output.outputs:
-                completion.steering = None
-                if _is_steered(own):
-                    num_fed = len(output.prompt_token_ids) + len(completion.token_ids) - 1
-                    index = ONLY_COMPLETION if len(output.outputs) == 1 else completion.index
-                    asked.append((own.extra_args[ID_KEY], index, num_fed))
-                    owners.append((output, completion))
-        for (output, completion), receipt in zip(owners, self._claim(asked), strict=True):
-            completion.steering = receipt
-            output.steering = output.steering or receipt
-        return outputs
+    def _call(self, run: Any, prompts: Any, params: Any, **kwargs: Any) -> list[Any]:
+        """`run(prompts, params, **kwargs)` of vLLM's LLM, with receipts."""
+        given = params if isinstance(params, list) else [params]
+        call = PacedCall(self._claim, max(MIN_OPEN, 4 * self.llm.llm_engine.vllm_config.scheduler_config.max_num_seqs))
+        try:
+            with compat.paced(self.llm.llm_engine, call):
+                outputs = run(prompts, params, **kwargs)
+            call.settle()
+        except BaseException:
+            self._drop(call.unanswered())
+            raise
+        return with_receipts(outputs, given, call.receipts)
+
+    def claim_for(self, outputs: list[Any], params: list[Any]) -> list[Any]:
+        """Finished outputs of requests with `steered_params`, each with its `.steering`; a receipt is given out once.
+
+        Raises UnsteeredError where a completion was not steered as asked.
+        """
+        pairs = zip(outputs, params, strict=True)
+        asked = [ask for output, own in pairs if is_steered(own) for ask in asks_of(output, own.extra_args[ID_KEY])]
+        claimed = self._claim(asked) if asked else []
+        receipts = {(name, index): receipt for (name, index, _), receipt in zip(asked, claimed, strict=True)}
+        return with_receipts(outputs, params, receipts)
 
     def drop_receipts(self, params: list[Any]) -> None:
         """Lets the workers forget requests that were aborted."""
-        names = [own.extra_args[ID_KEY] for own in params if _is_steered(own)]
+        self._drop([own.extra_args[ID_KEY] for own in params if is_steered(own)])
+
+    def _drop(self, names: list[str]) -> None:
         if names:
             self.llm.collective_rpc("tiller_drop", args=(names,))
 
-    def _claim(self, asked: list[tuple[str, int, int]]) -> list[Receipt]:
-        if not asked:
-            return []
+    def _claim(self, asked: list[Ask]) -> list[Claimed]:
         workers = self.llm.collective_rpc("tiller_claim", args=(asked,))
-        return [merge_receipts(column) for column in zip(*workers, strict=True)]
+        return [_merged(column) for column in zip(*workers, strict=True)]
+
+
+def with_receipts(outputs: list[Any], params: list[Any], receipts: dict[tuple[str, int], Claimed]) -> list[Any]:
+    """`outputs`, each with its `.steering` out of `receipts` by steering id and index of the completion.
+
+    Raises UnsteeredError where that is what stands there.
+    """
+    for output, own in zip(outputs, params, strict=True):
+        name = own.extra_args[ID_KEY] if is_steered(own) else None
+        for completion in output.outputs:
+            key = (name, ONLY_COMPLETION if len(output.outputs) == 1 else completion.index)
+            receipt = None if name is None else receipts[key]  # type: ignore[index]
+            if isinstance(receipt, UnsteeredError):
+                raise receipt
+            completion.steering = receipt
+        output.steering = output.outputs[0].steering if output.outputs else None
+    return outputs
+
+
+def _merged(from_workers: Sequence[dict[str, Any] | None]) -> Claimed:
+    try:
+        return merge_receipts(from_workers)
+    except UnsteeredError as error:  # raised once the whole call has ended, so that the engine is left empty
+        return error
 
 
 def merge_receipts(from_workers: Sequence[dict[str, Any] | None]) -> Receipt:
@@ -210,7 +241,3 @@ def probe_specs(plan: Plan) -> list[SteeringSpec]:
 
 def _is_many(prompts: Any) -> bool:
     return isinstance(prompts, list | tuple) and not (prompts and isinstance(prompts[0], int))
-
-
-def _is_steered(params: Any) -> bool:
-    return bool(params.extra_args) and ID_KEY in params.extra_args

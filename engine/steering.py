@@ -4,7 +4,7 @@ Both model runners drive it alike: `admit` and `release` as requests come and go
 after it. Nothing here knows which runner that is.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +30,9 @@ from .tokens import SteeredTokens, steered_tokens
 SPEC_KEY = "steering"  # in SamplingParams.extra_args
 ID_KEY = "steering_id"  # the caller's name for the request, to ask for its receipt; none asked, none kept
 ONLY_COMPLETION = -1  # index of the completion of a request with n = 1
-MAX_UNCLAIMED = 8192  # records of finished requests kept for a caller that may still ask
+MAX_UNCLAIMED = (
+    8192  # callers' ids with no request in the batch that are kept, at least; see `Steering._drop_unclaimed`
+)
 
 
 @dataclass
@@ -41,6 +43,7 @@ class Admitted:
     scope: Scope
     record: int  # its number in the log, -1 where nobody will ask
     slot: int  # of the model runner, -1 where it has none
+    name: str | None = None  # the caller's id
 
 
 @dataclass
@@ -81,6 +84,9 @@ class Steering(nn.Module):
         self.in_batch: set[str] = set()  # all requests of the last step, steered or not, where the runner has no hook
         self.records: OrderedDict[int, Record] = OrderedDict()
         self.record_ids: dict[str, dict[str, int]] = {}  # caller's id -> request id -> record
+        self._in_batch_of: Counter[str] = Counter()  # requests in the batch, by caller's id
+        self._waiting: OrderedDict[str, None] = OrderedDict()  # callers' ids with records and no request in the batch
+        self._max_waiting = max(MAX_UNCLAIMED, 8 * max_num_seqs)
         self.log = StepLog()
         self._next_record = 0
         self.kernels: KernelSteps | None = None
@@ -117,8 +123,9 @@ class Steering(nn.Module):
         if fresh:
             for site in self.site_list():
                 site.write_row(row, programs.get(site.layer))
-        record = self._record(req_id, (extra_args or {}).get(ID_KEY), Record(spec, scope, num_computed))
-        self.admitted[req_id] = Admitted(row, scope, record, slot)
+        name = (extra_args or {}).get(ID_KEY)
+        record = self._record(req_id, name, Record(spec, scope, num_computed))
+        self.admitted[req_id] = Admitted(row, scope, record, slot, name)
         if self.kernels and slot >= 0:
             self.kernels.place(slot, (row, scope.lo, scope.hi, record))
 
@@ -127,6 +134,7 @@ class Steering(nn.Module):
         gone = self.admitted.pop(req_id, None)
         if gone is not None:
             self.rows.release(gone.row)
+            self._leave(gone.name)
             if self.kernels and gone.slot >= 0:
                 self.kernels.place(gone.slot, (0, 0, 0, 0))
 
@@ -218,6 +226,8 @@ class Steering(nn.Module):
         for req_id, number in gone:
             self.release(req_id)
             self.records.pop(number, None)
+        for name in names:
+            self._waiting.pop(name, None)
         self.log.take({number for _, number in gone})
 
     def add_vector(self, key: str, entry: VectorEntry, vector: Tensor) -> None:
@@ -250,6 +260,8 @@ class Steering(nn.Module):
         if name is None:
             return -1
         mine = self.record_ids.setdefault(name, {})
+        self._in_batch_of[name] += 1
+        self._waiting.pop(name, None)
         if req_id in mine:
             self.records[mine[req_id]].num_reused = max(self.records[mine[req_id]].num_reused, record.num_reused)
             return mine[req_id]
@@ -259,12 +271,26 @@ class Steering(nn.Module):
         self._drop_unclaimed()
         return self._next_record
 
+    def _leave(self, name: str | None) -> None:
+        """A request of the caller's id `name` has left the batch."""
+        if name is None:
+            return
+        self._in_batch_of[name] -= 1
+        if not self._in_batch_of[name]:
+            del self._in_batch_of[name]
+            if name in self.record_ids:
+                self._waiting[name] = None
+
     def _drop_unclaimed(self) -> None:
-        live = {admitted.record for admitted in self.admitted.values()}
-        while len(self.records) > MAX_UNCLAIMED and (oldest := next(iter(self.records))) not in live:
-            del self.records[oldest]
-            self.log.take({oldest})
-            self.record_ids = {k: v for k, v in self.record_ids.items() if oldest not in v.values()}
+        """Drops the records of callers that can't be there any more.
+
+        Front ends claim within a few steps of a request's end and keep far fewer requests open than the bound, so a
+        caller's id that waits behind so many others has been lost by its front end. Dropped an eighth at a time, since
+        each drop goes through the log.
+        """
+        if len(self._waiting) > self._max_waiting + self._max_waiting // 8:
+            surplus = len(self._waiting) - self._max_waiting
+            self.drop([name for name, _ in zip(self._waiting, range(surplus), strict=False)])
 
     def _take(self, name: str, index: int) -> int | None:
         """The record of completion `index`; vLLM names the children of a request with n > 1 `<index>_<id>`."""
@@ -275,5 +301,6 @@ class Steering(nn.Module):
                 number = mine.pop(req_id)
                 if not mine:
                     del self.record_ids[name]
+                    self._waiting.pop(name, None)
                 return number
         return None

@@ -83,7 +83,7 @@ class Stepping:
 
     def _step(self) -> None:
         done = [output for output in self.engine.step() if output.finished and output.request_id in self.waiting]
-        for output in self.llm.with_receipts(done, [self.waiting[output.request_id][1] for output in done]):
+        for output in self.llm.claim_for(done, [self.waiting[output.request_id][1] for output in done]):
             future, _ = self.waiting.pop(output.request_id)
             if not future.done():
                 future.set_result(output)

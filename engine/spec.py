@@ -13,7 +13,7 @@ from .errors import SpecError
 Unit = Literal["raw", "max_act", "norm"]
 NO_END = 2**31 - 1  # an open end; above any position that vLLM serves
 MAX_SPEC_CHARS = 1_000_000
-MAX_CACHED_CHARS = 4_000  # of a spec whose parsed form is kept, since the scheduler asks for it once a block
+MAX_CACHED_CHARS = 4_000  # of a spec whose parsed form is kept, since many requests carry the same text
 
 FeatureId = Annotated[int, Field(ge=0)]
 Position = Annotated[int, Field(ge=-NO_END, le=NO_END)]

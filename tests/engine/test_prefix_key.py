@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tiller.engine import spec
 from tiller.engine.prefix_cache import steering_key
-from tiller.engine.spec import parse_spec
+from tiller.engine.spec import MAX_CACHED_CHARS, parse_spec
 
 BLOCK, NUM_BLOCKS = 4, 6
 NUM_TOKENS = BLOCK * NUM_BLOCKS
@@ -104,3 +105,28 @@ def test_requests_without_sampling_params_have_no_key():
     assert chain(request(None, 4)) == [None] * NUM_BLOCKS
     unsteered = SimpleNamespace(sampling_params=SimpleNamespace(extra_args={"other": 1}), num_prompt_tokens=4)
     assert steering_key(unsteered, 0, 4) is None
+
+
+def test_a_large_spec_is_parsed_once_a_request(monkeypatch):
+    """The scheduler asks for a key at every block; a spec of 256 edits is too long for the cache of parsed texts."""
+    body = {"features": [{"id": feature, "value": 1.0, "when": {"feature": feature + 1}} for feature in range(256)]}
+    assert len(json.dumps(body)) > MAX_CACHED_CHARS
+    parsed = []
+
+    def parse(text, field):
+        parsed.append(text)
+        return original(text, field)
+
+    original = spec._parse
+    monkeypatch.setattr(spec, "_parse", parse)
+    first, second = request(body, 8, as_text=True), request(body, 8, as_text=True)
+    assert chain(first) == chain(first) == chain(second)
+    assert len(parsed) == 2
+
+
+def test_new_params_of_a_request_are_parsed_anew():
+    """As those of a prompt that is streamed in parts."""
+    streamed = request({"features": [{"id": 1, "value": 4.0}]}, 8)
+    before = chain(streamed)
+    streamed.sampling_params = request({"features": [{"id": 2, "value": 4.0}]}, 8).sampling_params
+    assert before != chain(streamed) == chain(request({"features": [{"id": 2, "value": 4.0}]}, 8))

@@ -21,9 +21,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from tiller.bench.episodes_report import draw, tables
-from tiller.bench.machine import busy_cores, machine
-from tiller.bench.record import command, our_code
 from tiller.engine import load_config
 from tiller.engine.config import Config
 from tiller.evaluation.boot import boot
@@ -37,6 +34,10 @@ from tiller.evaluation.sotopia.runner import run_units
 from tiller.evaluation.sotopia.settings import settings_of
 from tiller.evaluation.sotopia.unit import Unit
 from tiller.evaluation.sotopia.world import load_world
+
+from .episodes_report import draw, tables
+from .machine import busy_cores, machine
+from .record import command, our_code
 
 EPISODES_PER_PLACE = 4  # so that the window slides, as it does for hours in a real run
 MAX_TURNS = 4

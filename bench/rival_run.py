@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 
 from tiller.engine import Config
-from tiller.engine.sae_loader import load_sae
+from tiller.engine.sae.loader import load_sae
 
 from .arms import PLAIN
 from .child import Child, ChildError

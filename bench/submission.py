@@ -6,11 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from tiller.engine import compat, load_config
-from tiller.engine.plan import PLAN_KEY
-from tiller.engine.planner import make_plan
-from tiller.engine.spec import parse_spec
-from tiller.engine.steering import SPEC_KEY
-from tiller.engine.submission import check_params
+from tiller.engine.admission import check_params
+from tiller.engine.build_inventory import make_plan
+from tiller.engine.inventory import PLAN_KEY
+from tiller.engine.spec import SPEC_KEY, parse_spec
 
 NUM_SPECS = 200
 NUM_EDITS = (1, 16, 64)

@@ -52,7 +52,7 @@ def register_models() -> None:
     from .architectures import ARCHITECTURES
 
     for architecture in ARCHITECTURES:
-        ModelRegistry.register_model(architecture, f"tiller.engine.models:Steered{architecture}")
+        ModelRegistry.register_model(architecture, f"tiller.engine.worker.models:Steered{architecture}")
 
 
 def forward_layer(name: str) -> Any:

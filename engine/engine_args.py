@@ -3,10 +3,10 @@
 from typing import Any
 
 from . import compat
+from .build_inventory import make_plan
 from .config import Config, load_config
 from .errors import ConfigError
-from .plan import PLAN_KEY, Plan
-from .planner import make_plan
+from .inventory import PLAN_KEY, Plan
 
 _configs: dict[str, Config] = {}  # of the engines that this process fronts, by the digest of their plan
 

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from . import compat
+from .build_inventory import make_plan
 from .config import Config, load_config
 from .engine_args import steered_engine_args
 from .errors import SpecError, UnsupportedError
+from .handshake import check_handshake, probe_specs
+from .inventory import Plan
 from .pacing import MIN_OPEN, Ask, Claimed, PacedCall, asks_of, is_steered
-from .plan import Plan
-from .planner import make_plan
-from .receipt import Receipt, UnsteeredError
-from .spec import SteeringSpec, parse_spec
-from .steering import ID_KEY, ONLY_COMPLETION, SPEC_KEY
+from .receipt import UnsteeredError, merge_receipts
+from .spec import ID_KEY, ONLY_COMPLETION, SPEC_KEY, SteeringSpec, parse_spec
 from .stepping import Stepping
 
 Steering = SteeringSpec | dict[str, Any] | str | None
@@ -202,41 +202,6 @@ def _merged(from_workers: Sequence[dict[str, Any] | None]) -> Claimed:
         return merge_receipts(from_workers)
     except UnsteeredError as error:  # raised once the whole call has ended, so that the engine is left empty
         return error
-
-
-def merge_receipts(from_workers: Sequence[dict[str, Any] | None]) -> Receipt:
-    """The receipt of one completion out of every worker's answer.
-
-    Raises UnsteeredError where no worker steered it.
-    """
-    found = [plain for plain in from_workers if plain is not None]
-    if not found:
-        raise UnsteeredError("no worker saw this request's steering")
-    for plain in found:
-        if "unsteered" in plain:
-            raise UnsteeredError(plain["unsteered"])
-    return Receipt.from_worker(found[0])
-
-
-def check_handshake(plan: Plan, workers: list[dict[str, Any]]) -> None:
-    """Raises UnsupportedError unless every worker steers by this very plan."""
-    for rank, worker in enumerate(workers):
-        if not worker["steers"] or worker["digest"] != plan.digest:
-            raise UnsupportedError(
-                f"worker {rank} does not steer by this plan: {worker}. Is the vllm-tiller plugin loaded there "
-                "(VLLM_PLUGINS) and TILLER_DISABLE unset?"
-            )
-
-
-def probe_specs(plan: Plan) -> list[SteeringSpec]:
-    """One spec for each layer of `plan` that passes its site and changes nothing."""
-    specs = []
-    for layer in plan.layers:
-        names = plan.saes_at(layer)
-        vector = next((name for name, entry in plan.vectors.items() if entry.layer == layer), None)
-        body = {"read": {"features": [0], "sae": names[0]}} if names else {"vectors": [{"name": vector, "alpha": 0.0}]}
-        specs.append(parse_spec(body))
-    return specs
 
 
 def _is_many(prompts: Any) -> bool:

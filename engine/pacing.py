@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .receipt import Receipt, UnsteeredError
-from .steering import ID_KEY, ONLY_COMPLETION
+from .spec import ID_KEY, ONLY_COMPLETION
 
 MIN_OPEN = 4096  # requests in the engine at most, unless it runs more than a quarter of that at once
 CLAIM_EVERY = 1024  # completions

@@ -12,9 +12,9 @@ def register() -> None:
     if os.environ.get("TILLER_DISABLE") == "1":
         return
     from . import compat
+    from .admission import check_params
     from .prefix_cache import steering_key
-    from .steering import ID_KEY
-    from .submission import check_params
+    from .spec import ID_KEY
 
     compat.register_models()
     compat.wrap_block_hash_keys(steering_key)

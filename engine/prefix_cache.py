@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from .spec import SteeringSpec, parse_spec
-from .steering import SPEC_KEY
+from .spec import SPEC_KEY, SteeringSpec, parse_spec
 
 KEPT = "tiller_spec"  # attribute of vLLM's Request: (its SamplingParams, the parsed spec)
 

@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from .errors import SpecError
 
+SPEC_KEY = "steering"  # in SamplingParams.extra_args
+ID_KEY = "steering_id"  # the caller's name for the request, to ask for its receipt; none asked, none kept
+ONLY_COMPLETION = -1  # index of the completion of a request with n = 1
 Unit = Literal["raw", "max_act", "norm"]
 NO_END = 2**31 - 1  # an open end; above any position that vLLM serves
 MAX_SPEC_CHARS = 1_000_000

@@ -29,7 +29,7 @@ def boot(config: str | Path | Config, capture: bool = False, **engine: Any) -> I
     set_defaults()
     import torch  # here, for a command that boots nothing should not wait for it
 
-    from tiller.engine.planner import model_shape
+    from tiller.engine.build_inventory import model_shape
     from tiller.engine.server.launch import SMALL_D_MODEL
 
     loaded = config if isinstance(config, Config) else load_config(config)

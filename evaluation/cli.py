@@ -88,7 +88,7 @@ def generate(
     output_file: Annotated[Path | None, typer.Option(help="Write the answers as JSON too.", dir_okay=False)] = None,
 ) -> None:
     """Answer prompts with and without steering, side by side, in one batch."""
-    from tiller.engine.planner import make_plan
+    from tiller.engine.build_inventory import make_plan
 
     from .generate import generate_pairs, record_of
     from .generate_view import show_pairs

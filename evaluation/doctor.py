@@ -17,8 +17,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from tiller.engine import SteeredLLM
 from tiller.engine.architectures import ARCHITECTURES, check_architecture
-from tiller.engine.plan import Plan
-from tiller.engine.sae_loader import describe_sae, load_sae
+from tiller.engine.inventory import Plan
+from tiller.engine.sae.loader import describe_sae, load_sae
 from tiller.kernels.reference import input_affine
 from tiller.kernels.sae import SAE
 

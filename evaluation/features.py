@@ -12,7 +12,7 @@ from scipy.sparse import csc_array, vstack
 from tqdm import tqdm
 
 from tiller.engine import SteeredLLM
-from tiller.engine.dictionary import num_readable
+from tiller.engine.sae.dictionary import num_readable
 
 from .stats import Interval, auroc, auroc_interval
 

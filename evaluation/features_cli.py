@@ -29,7 +29,7 @@ def list_features(
     limit: Annotated[int, typer.Option(min=1, help="How many to show.")] = 20,
 ) -> None:
     """List an SAE's features with what is known of each: decoder norm, encoder bias, recorded maximum and density."""
-    from tiller.engine.dictionary import feature_columns, load_dictionary
+    from tiller.engine.sae.dictionary import feature_columns, load_dictionary
 
     loaded = load_dictionary(load_config(config), sae)
     columns = feature_columns(loaded)
@@ -57,7 +57,7 @@ def show_feature(
     skip_first: SkipFirstOption = 1,
 ) -> None:
     """Show one feature: its norms, neighbours, the tokens it speaks for, and texts that activate it most."""
-    from tiller.engine.dictionary import describe_feature, load_dictionary
+    from tiller.engine.sae.dictionary import describe_feature, load_dictionary
 
     loaded_config = load_config(config)
     loaded = load_dictionary(loaded_config, sae)
@@ -80,7 +80,7 @@ def _spoken_tokens(config: Config, direction: Any, num: int) -> list[list[str]]:
     """The tokens that adding `direction` [d_model] promotes, and those that it suppresses."""
     from transformers import AutoTokenizer
 
-    from tiller.engine.logit_lens import logit_lens, spoken_ids
+    from tiller.engine.sae.logit_lens import logit_lens, spoken_ids
 
     arguments = config.vllm_arguments()
     tokenizer = AutoTokenizer.from_pretrained(arguments.get("tokenizer", arguments["model"]))
@@ -112,7 +112,7 @@ def find_features(
     out: Annotated[Path | None, typer.Option(help="Write every active feature as JSON.", dir_okay=False)] = None,
 ) -> None:
     """Rank features by how well their mean activation over a text tells two sets of texts apart."""
-    from tiller.engine.dictionary import num_readable
+    from tiller.engine.sae.dictionary import num_readable
 
     from .features import read_activations, separate
 
@@ -147,7 +147,7 @@ def calibrate_features(
     skip_first: SkipFirstOption = 1,
 ) -> None:
     """Record beside the SAE every feature's largest activation, the unit `max_act`, and its density on texts."""
-    from tiller.engine.sae_loader import max_act_path
+    from tiller.engine.sae.loader import max_act_path
 
     from .features import read_activations, write_calibration
 

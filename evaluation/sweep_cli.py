@@ -91,7 +91,7 @@ def sweep(
 
 def check(config: Config, arms: list[Arm]) -> None:
     """Raises TillerError where an arm doesn't fit the config's model, before anything starts."""
-    from tiller.engine.planner import make_plan
+    from tiller.engine.build_inventory import make_plan
 
     plan = make_plan(config)
     for arm in arms:

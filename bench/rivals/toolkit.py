@@ -16,7 +16,7 @@ def load(job: dict[str, Any]) -> tuple[dict[str, Any], Prepare]:
 
     from tiller.bench.prompts import text_config
     from tiller.engine import load_config
-    from tiller.engine.sae_loader import load_sae
+    from tiller.engine.sae.loader import load_sae
     from tiller.engine.server.launch import SMALL_D_MODEL
     from tiller.kernels.reference import decode, encode
 

@@ -4,8 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from tiller.engine.llm import merge_receipts
-from tiller.engine.receipt import Receipt
+from tiller.engine.receipt import Receipt, merge_receipts
 
 logger = logging.getLogger(__name__)
 Ask = tuple[str, int, int]  # the request's id, index of the completion, tokens fed to the model

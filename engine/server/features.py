@@ -5,10 +5,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tiller.engine.config import Config
-from tiller.engine.dictionary import describe_feature, find_sae, load_entry, without_encoder
-from tiller.engine.logit_lens import logit_lens, spoken_ids
-from tiller.engine.plan import recorded_max_act
-from tiller.engine.sae_loader import LoadedSAE
+from tiller.engine.inventory import recorded_max_act
+from tiller.engine.sae.dictionary import describe_feature, find_sae, load_entry, without_encoder
+from tiller.engine.sae.loader import LoadedSAE
+from tiller.engine.sae.logit_lens import logit_lens, spoken_ids
 
 from .problems import NotFound
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tiller.engine import compat
+from tiller.engine.admission import check_params
 from tiller.engine.errors import SpecError
 from tiller.engine.receipt import Receipt, align_read
-from tiller.engine.spec import SteeringSpec, parse_spec
-from tiller.engine.steering import ID_KEY, ONLY_COMPLETION, SPEC_KEY
-from tiller.engine.submission import check_params
+from tiller.engine.spec import ID_KEY, ONLY_COMPLETION, SPEC_KEY, SteeringSpec, parse_spec
 
 from . import metrics
 from .server import Server

@@ -5,10 +5,9 @@ import uuid
 from typing import Any
 
 from tiller.engine import compat
+from tiller.engine.admission import NOT_STEERED
 from tiller.engine.errors import SpecError
-from tiller.engine.spec import SteeringSpec, parse_spec
-from tiller.engine.steering import SPEC_KEY
-from tiller.engine.submission import NOT_STEERED
+from tiller.engine.spec import SPEC_KEY, SteeringSpec, parse_spec
 
 from .generation import DELIVERY_KEY, Delivery
 from .problems import TooLarge

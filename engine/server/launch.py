@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from tiller.engine import compat
+from tiller.engine.build_inventory import model_shape
 from tiller.engine.config import Config, load_config
 from tiller.engine.engine_args import engine_defaults
 from tiller.engine.errors import ConfigError
-from tiller.engine.plan import PLAN_KEY
-from tiller.engine.planner import model_shape
+from tiller.engine.inventory import PLAN_KEY
 
 from .settings import DIR_VARIABLE, KEY_VARIABLE
 

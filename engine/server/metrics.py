@@ -2,7 +2,7 @@
 
 from prometheus_client import Counter, Gauge
 
-from tiller.engine.plan import Plan
+from tiller.engine.inventory import Plan
 from tiller.engine.receipt import Receipt
 from tiller.engine.spec import SteeringSpec
 

@@ -7,7 +7,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tiller.engine.errors import SpecError, TillerError
-from tiller.engine.steering import SPEC_KEY
+from tiller.engine.spec import SPEC_KEY
 
 from .problems import TooLarge, refusal
 

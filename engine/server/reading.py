@@ -5,10 +5,9 @@ import uuid
 from collections import defaultdict
 from typing import Any
 
-from tiller.engine.dictionary import num_readable
 from tiller.engine.errors import SpecError
-from tiller.engine.spec import SteeringSpec, parse_spec
-from tiller.engine.steering import SPEC_KEY
+from tiller.engine.sae.dictionary import num_readable
+from tiller.engine.spec import SPEC_KEY, SteeringSpec, parse_spec
 
 from .generation import DELIVERY_KEY, MAX_READ_VALUES, Delivery
 from .server import Server

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Depends, Form, Header, Path, Request, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
 from tiller.engine import compat
+from tiller.engine.admission import NOT_STEERED
 from tiller.engine.config import SamplingDefaults
 from tiller.engine.errors import SpecError
 from tiller.engine.spec import FeatureEdit, Name, Unit
-from tiller.engine.submission import NOT_STEERED
 
 from .generation import MAX_READ_VALUES
 from .intake import MAX_STEERING_BYTES

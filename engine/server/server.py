@@ -7,10 +7,10 @@ from weakref import WeakValueDictionary
 
 from tiller.engine import compat
 from tiller.engine.engine_args import config_of
-from tiller.engine.llm import check_handshake, probe_specs
-from tiller.engine.plan import Plan, plan_of
+from tiller.engine.handshake import check_handshake, probe_specs
+from tiller.engine.inventory import Plan, plan_of
 from tiller.engine.receipt import UnsteeredError
-from tiller.engine.steering import SPEC_KEY
+from tiller.engine.spec import SPEC_KEY
 
 from . import metrics
 from .claims import Claims

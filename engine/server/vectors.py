@@ -5,9 +5,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from tiller.engine.errors import ConfigError
-from tiller.engine.plan import PLAN_KEY, VectorEntry
+from tiller.engine.inventory import PLAN_KEY, VectorEntry
+from tiller.engine.sae.vector import read_vector, vector_version
 from tiller.engine.spec import SteeringSpec
-from tiller.engine.vector import read_vector, vector_version
 
 from .files import delete_file, stored_files, write_file
 from .problems import Conflict, NotFound

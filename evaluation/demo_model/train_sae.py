@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
-from tiller.engine.sae_loader import max_act_path
+from tiller.engine.sae.loader import max_act_path
 
 from .corpus import document, prompts
 from .residual import LAYER, sample

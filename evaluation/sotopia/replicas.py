@@ -200,7 +200,7 @@ def _init(ray: Any, num_replicas: int) -> None:
 
 def _needs(config: Config, num: int, resources: dict[str, float]) -> dict[str, float]:
     """What Ray sets aside for one replica; its number of threads follows from the CPUs."""
-    from tiller.engine.planner import model_shape
+    from tiller.engine.build_inventory import model_shape
     from tiller.engine.server.launch import SMALL_D_MODEL
 
     sizes = [config.engine.get(name, 1) for name in ("tensor_parallel_size", "pipeline_parallel_size")]

@@ -51,7 +51,7 @@ def steer_turns(
     settings = settings_of(loaded)
     records = read_records(shipped_records() if data is None else data)
 
-    from tiller.engine.planner import make_plan
+    from tiller.engine.build_inventory import make_plan
 
     from .turn import moments_of, steer_moments
 

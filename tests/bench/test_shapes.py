@@ -8,9 +8,9 @@ from tiller.bench import shapes
 from tiller.bench.prompts import Lengths, check_config, engine_arguments, kv_bytes
 from tiller.bench.shapes import DUMMY_RMS, SHAPES, Shape, materialise, model_config, shape_facts
 from tiller.engine import compat, load_config
+from tiller.engine.build_inventory import make_plan
 from tiller.engine.errors import TillerError
-from tiller.engine.planner import make_plan
-from tiller.engine.sae_loader import load_sae
+from tiller.engine.sae.loader import load_sae
 from tiller.kernels.reference import encode
 
 PARAMETERS = {  # as their model cards count them, tied weights once

@@ -8,12 +8,12 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
+from tiller.engine.build_inventory import make_plan
 from tiller.engine.config import Config, load_config, shipped_configs
 from tiller.engine.engine_args import inline_config
 from tiller.engine.errors import ConfigError, SAEFormatError, SpecError, TillerError, UnsupportedError
-from tiller.engine.plan import plan_of
-from tiller.engine.planner import make_plan
-from tiller.engine.vector import load_vector
+from tiller.engine.inventory import plan_of
+from tiller.engine.sae.vector import load_vector
 
 from . import sae_writers as write
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tiller.engine.steering import Steering
+from tiller.engine.worker.steering import Steering
 from tiller.kernels.workspace import Workspace
 
 from .test_program import D_MODEL, PLAN, SAES, VECTORS

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiller.engine.log import StepLog
-from tiller.engine.site import SiteReport
-from tiller.engine.transfer import Transfer
+from tiller.engine.worker.host_copy import Transfer
+from tiller.engine.worker.log import StepLog
+from tiller.engine.worker.site import SiteReport
 
 
 def report(deltas, width=0, top=None):

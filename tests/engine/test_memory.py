@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tiller.engine import UnsupportedError
-from tiller.engine.memory import GIB, check_room
+from tiller.engine.worker.memory import GIB, check_room
 
 CPU = torch.device("cpu")
 
@@ -21,9 +21,9 @@ def test_what_does_not_fit_says_how_much_there_is():
 
 
 def test_an_sae_larger_than_memory_is_refused_before_it_is_read(monkeypatch):
-    from tiller.engine import models
     from tiller.engine.compat import LargestBatch
-    from tiller.engine.plan import Plan, SAEEntry
+    from tiller.engine.inventory import Plan, SAEEntry
+    from tiller.engine.worker import models
 
     entry = SAEEntry(path="/nowhere", layer=1, d_sae=1 << 30, d_model=1 << 14, format="saelens")
     with pytest.raises(UnsupportedError, match="takes 131072.00 GiB"):

@@ -8,8 +8,8 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from tiller.engine.errors import SpecError
-from tiller.engine.plan import Plan, SAEEntry, VectorEntry, plan_of
-from tiller.engine.sae_loader import MAX_ACT_NAME
+from tiller.engine.inventory import Plan, SAEEntry, VectorEntry, plan_of
+from tiller.engine.sae.loader import MAX_ACT_NAME
 from tiller.engine.spec import parse_spec
 
 

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tiller.engine.plan import Plan, SAEEntry, VectorEntry
-from tiller.engine.program import compile_spec
-from tiller.engine.site import Batch, Site
+from tiller.engine.inventory import Plan, SAEEntry, VectorEntry
 from tiller.engine.spec import parse_spec
+from tiller.engine.worker.program import compile_spec
+from tiller.engine.worker.site import Batch, Site
 from tiller.kernels.reference import encode, steer
 from tiller.kernels.sae import SAE
 from tiller.kernels.table import NO_SHIFT, NORM_SHIFT, Needs, SiteTable

@@ -8,12 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tiller.engine.log import StepLog
-from tiller.engine.plan import Plan, SAEEntry, VectorEntry
-from tiller.engine.program import compile_spec
-from tiller.engine.receipt import FeatureReport, Receipt, UnsteeredError, align_read, receipt_of
-from tiller.engine.site import SiteReport
+from tiller.engine.inventory import Plan, SAEEntry, VectorEntry
+from tiller.engine.receipt import FeatureReport, Receipt, UnsteeredError, align_read
 from tiller.engine.spec import parse_spec
+from tiller.engine.worker.log import StepLog
+from tiller.engine.worker.program import compile_spec
+from tiller.engine.worker.receipts import receipt_of
+from tiller.engine.worker.site import SiteReport
 
 from ..formulas import make_sae  # noqa: TID252
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tiller.engine.rows import RowPool
+from tiller.engine.worker.rows import RowPool
 
 NUM_ROWS = 3
 

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tiller.engine.errors import SAEFormatError
-from tiller.engine.sae_formats import FORMATS
-from tiller.engine.sae_loader import check_fits, describe_sae, load_sae, max_act_path
+from tiller.engine.sae.formats import FORMATS
+from tiller.engine.sae.loader import check_fits, describe_sae, load_sae, max_act_path
 from tiller.kernels.reference import decode, encode
 
 from . import sae_writers as write

@@ -5,11 +5,11 @@ import re
 import pytest
 import yaml
 
+from tiller.engine.build_inventory import make_plan
 from tiller.engine.config import load_config
 from tiller.engine.errors import SAEFormatError
-from tiller.engine.model_names import compare
-from tiller.engine.planner import make_plan
-from tiller.engine.sae_formats.hooks import place_in, place_of
+from tiller.engine.sae.formats.hooks import place_in, place_of
+from tiller.engine.sae.model_names import compare
 
 from . import sae_writers as write
 

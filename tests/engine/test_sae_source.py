@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from tiller.engine.errors import SAEFormatError
-from tiller.engine.sae_loader import load_sae
-from tiller.engine.sae_source import locate
+from tiller.engine.sae.loader import load_sae
+from tiller.engine.sae.source import locate
 
 from . import sae_writers as write
 
@@ -33,7 +33,7 @@ def cache(tmp_path):
 
 PRELUDE = """
 from tiller.engine.errors import SAEFormatError
-from tiller.engine.sae_loader import load_sae
+from tiller.engine.sae.loader import load_sae
 
 def refused(*args, **options):
     try:

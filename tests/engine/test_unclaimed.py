@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from tiller.engine import steering as steering_module
-from tiller.engine.steering import ONLY_COMPLETION, Steering
+from tiller.engine.spec import ONLY_COMPLETION
+from tiller.engine.worker import steering as steering_module
+from tiller.engine.worker.steering import Steering
 
 from .test_program import D_MODEL, PLAN, SAES, VECTORS
 

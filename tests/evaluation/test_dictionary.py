@@ -6,10 +6,10 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from tiller.engine import SpecError, load_config
-from tiller.engine.dictionary import describe_feature, feature_columns, load_dictionary
 from tiller.engine.errors import ConfigError
-from tiller.engine.logit_lens import logit_lens, spoken_ids
-from tiller.engine.sae_loader import LoadedSAE
+from tiller.engine.sae.dictionary import describe_feature, feature_columns, load_dictionary
+from tiller.engine.sae.loader import LoadedSAE
+from tiller.engine.sae.logit_lens import logit_lens, spoken_ids
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from tiller.engine import SpecError
-from tiller.engine.dictionary import num_readable
-from tiller.engine.sae_loader import load_sae
+from tiller.engine.sae.dictionary import num_readable
+from tiller.engine.sae.loader import load_sae
 from tiller.evaluation.features import (
     Activations,
     read_activations,

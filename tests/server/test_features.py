@@ -8,8 +8,8 @@ import openai
 import pytest
 
 from tiller.engine import load_config
-from tiller.engine.dictionary import describe_feature, load_dictionary
-from tiller.engine.logit_lens import logit_lens, spoken_ids
+from tiller.engine.sae.dictionary import describe_feature, load_dictionary
+from tiller.engine.sae.logit_lens import logit_lens, spoken_ids
 
 from .test_refusals import refused
 

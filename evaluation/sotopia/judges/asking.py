@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tiller.engine.errors import TillerError
+from tiller.evaluation.sotopia.ask import Ask, AskError, EndpointError, Speaker
+from tiller.evaluation.sotopia.episode_record import EpisodeRecord
+from tiller.evaluation.sotopia.judge_settings import AskingConfig
+from tiller.evaluation.sotopia.score_record import Score
 
-from ..ask import Ask, AskError, EndpointError, Speaker
-from ..episode_record import EpisodeRecord
-from ..judge_settings import AskingConfig
-from ..score_record import Score
 from .judge import Judge, Missing
 
 FENCE = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL)

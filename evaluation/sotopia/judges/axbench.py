@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Callable
 from statistics import harmonic_mean
 
-from ..ask import Speaker
-from ..episode_record import EpisodeRecord
-from ..judge_settings import AxbenchConfig
-from ..prompts import background
-from ..score_record import Score
+from tiller.evaluation.sotopia.ask import Speaker
+from tiller.evaluation.sotopia.episode_record import EpisodeRecord
+from tiller.evaluation.sotopia.judge_settings import AxbenchConfig
+from tiller.evaluation.sotopia.prompts import background
+from tiller.evaluation.sotopia.score_record import Score
+
 from .asking import AskingJudge, an_object, read_number, whole_number
 from .judge import Missing, lines, seats
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from tiller.evaluation.inputs import InputError
+from tiller.evaluation.sotopia.episode_record import EpisodeRecord
+from tiller.evaluation.sotopia.judge_settings import ClassifierConfig
+from tiller.evaluation.sotopia.score_record import Score
 
-from ..episode_record import EpisodeRecord
-from ..judge_settings import ClassifierConfig
-from ..score_record import Score
 from .judge import Judge, Missing, lines, seats
 
 LINES_AT_ONCE = 32

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..episode_record import EpisodeRecord, TurnRecord
-from ..prompts import agent_prompt
-from ..score_record import Score
+from tiller.evaluation.sotopia.episode_record import EpisodeRecord, TurnRecord
+from tiller.evaluation.sotopia.prompts import agent_prompt
+from tiller.evaluation.sotopia.score_record import Score
+
 from .judge import Judge, Missing, seats
 
 METRIC = "mean_logprob"

@@ -5,10 +5,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
-from ..episode_record import EpisodeRecord
-from ..profiles import SEATS
-from ..score_record import Score
-from ..unit import digest
+from tiller.evaluation.sotopia.episode_record import EpisodeRecord
+from tiller.evaluation.sotopia.profiles import SEATS
+from tiller.evaluation.sotopia.score_record import Score
+from tiller.evaluation.sotopia.unit import digest
 
 
 class Missing(Exception):

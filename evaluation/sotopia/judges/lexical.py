@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tiller.evaluation.demo_model.scores import is_french, tone_score
+from tiller.evaluation.sotopia.episode_record import EpisodeRecord
+from tiller.evaluation.sotopia.score_record import Score
 
-from ..episode_record import EpisodeRecord
-from ..score_record import Score
 from .judge import Judge, Missing, lines, seats
 from .lexicon import Trait
 from .repetition import words

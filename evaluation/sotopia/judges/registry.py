@@ -8,10 +8,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tiller.evaluation.inputs import InputError
+from tiller.evaluation.sotopia.ask import Speaker
+from tiller.evaluation.sotopia.fingerprint import fingerprint
+from tiller.evaluation.sotopia.judge_settings import (
+    FluencyConfig,
+    JudgeConfig,
+    LexicalConfig,
+    RepetitionConfig,
+    SotopiaConfig,
+)
 
-from ..ask import Speaker
-from ..fingerprint import fingerprint
-from ..judge_settings import FluencyConfig, JudgeConfig, LexicalConfig, RepetitionConfig, SotopiaConfig
 from .axbench import AxbenchJudge
 from .classifier import ClassifierJudge
 from .fluency import FluencyJudge

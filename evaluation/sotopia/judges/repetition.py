@@ -3,11 +3,11 @@
 import re
 from collections.abc import Sequence
 
+from tiller.evaluation.sotopia.actions import ActionError, offered_actions, parse_action
+from tiller.evaluation.sotopia.episode_record import ActionType, EpisodeRecord, TurnRecord
+from tiller.evaluation.sotopia.score_record import Score
 from tiller.evaluation.stats import distinct
 
-from ..actions import ActionError, offered_actions, parse_action
-from ..episode_record import ActionType, EpisodeRecord, TurnRecord
-from ..score_record import Score
 from .judge import Judge, Missing, lines, seats
 
 WORD = re.compile(r"\w+")

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Callable
 
-from ..ask import Speaker
-from ..episode_record import EpisodeRecord
-from ..judge_settings import SaeTsConfig
-from ..score_record import Score
+from tiller.evaluation.sotopia.ask import Speaker
+from tiller.evaluation.sotopia.episode_record import EpisodeRecord
+from tiller.evaluation.sotopia.judge_settings import SaeTsConfig
+from tiller.evaluation.sotopia.score_record import Score
+
 from .asking import AskingJudge, an_object, read_number, whole_number
 from .judge import Missing, lines, seats
 

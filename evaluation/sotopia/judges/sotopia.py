@@ -4,13 +4,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..actions import render_action
-from ..ask import Speaker
-from ..episode_record import EpisodeRecord
-from ..judge_settings import SotopiaConfig
-from ..profiles import SEATS
-from ..prompts import background, facts_of
-from ..score_record import Score
+from tiller.evaluation.sotopia.actions import render_action
+from tiller.evaluation.sotopia.ask import Speaker
+from tiller.evaluation.sotopia.episode_record import EpisodeRecord
+from tiller.evaluation.sotopia.judge_settings import SotopiaConfig
+from tiller.evaluation.sotopia.profiles import SEATS
+from tiller.evaluation.sotopia.prompts import background, facts_of
+from tiller.evaluation.sotopia.score_record import Score
+
 from .asking import AskingJudge, Schema, an_object, whole_number
 from .dimensions import DIMENSIONS, METRICS, OVERALL
 from .evaluations import Evaluation, Rating, read_evaluations

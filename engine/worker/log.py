@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .host_copy import Transfer
 from .site import SiteReport
-from .transfer import Transfer
 
 Columns = dict[str, NDArray]  # equal numbers of rows; "record" and "position" are always there
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from .architectures import FAMILIES
+from tiller.engine.architectures import FAMILIES
 
 Verdict = Literal["same", "unclear", "other"]
 _ALIASES = {"gpt2-small": "gpt2"}  # TransformerLens' names

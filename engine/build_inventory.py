@@ -12,11 +12,11 @@ from transformers import AutoConfig
 from .architectures import check_architecture
 from .config import Config, SAEConfig, VectorConfig
 from .errors import ConfigError, TillerError
-from .model_names import names_of
-from .plan import Plan, SAEEntry, VectorEntry
-from .sae_loader import check_fits, describe_sae
-from .sae_site import find_position, model_doubts
-from .vector import load_vector, vector_version
+from .inventory import Plan, SAEEntry, VectorEntry
+from .sae.loader import check_fits, describe_sae
+from .sae.model_names import names_of
+from .sae.position import find_position, model_doubts
+from .sae.vector import load_vector, vector_version
 
 log = logging.getLogger(__name__)
 

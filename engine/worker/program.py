@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tiller.engine.inventory import Plan
+from tiller.engine.spec import FeatureEdit, SteeringSpec, VectorEdit
 from tiller.kernels.sae import SAE
 from tiller.kernels.table import (
     ADD,
@@ -23,9 +25,6 @@ from tiller.kernels.table import (
     Needs,
     SiteTable,
 )
-
-from .plan import Plan
-from .spec import FeatureEdit, SteeringSpec, VectorEdit
 
 MAX_VALUE = 1e15  # larger request values saturate here, see kernels.reference.MAX_COEFFICIENT
 MAX_FLOAT = torch.finfo(torch.float32).max

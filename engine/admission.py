@@ -4,9 +4,8 @@ from typing import Any
 
 from . import compat
 from .errors import SpecError
-from .plan import plan_of
-from .spec import parse_spec
-from .steering import SPEC_KEY
+from .inventory import plan_of
+from .spec import SPEC_KEY, parse_spec
 
 NOT_STEERED = "this engine was started without steering; start it with `tiller serve`, or see docs/server.md"
 

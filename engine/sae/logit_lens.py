@@ -7,7 +7,7 @@ from torch import Tensor
 from transformers import AutoConfig
 from transformers.utils import cached_file
 
-from .errors import ConfigError
+from tiller.engine.errors import ConfigError
 
 NORM_NAMES = ("model.norm.weight", "transformer.ln_f.weight")
 UNEMBEDDING_NAMES = ("lm_head.weight", "model.embed_tokens.weight", "transformer.wte.weight")

@@ -12,19 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tiller.engine import compat
+from tiller.engine.architectures import ARCHITECTURES, Architecture, Convention
+from tiller.engine.inventory import Plan, plan_of
+from tiller.engine.sae.loader import load_sae
+from tiller.engine.sae.vector import load_vector
 from tiller.kernels.dispatch import backend
 
-from . import compat
-from .architectures import ARCHITECTURES, Architecture, Convention
 from .memory import check_room, make_workspace
-from .plan import Plan, plan_of
+from .rpc import METHODS
 from .runner_v1 import after_forward, before_forward
 from .runner_v2 import steered_model_state_cls
-from .sae_loader import load_sae
 from .site import Site
 from .steering import Steering
-from .vector import load_vector
-from .worker import METHODS
 
 library = torch.library.Library("tiller", "FRAGMENT")
 library.define("steer_pair(Tensor(a!) hidden, Tensor(b!) residual, str site) -> ()")

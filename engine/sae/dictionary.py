@@ -7,11 +7,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .config import Config
-from .errors import SpecError
-from .plan import Plan, SAEEntry
-from .planner import make_plan
-from .sae_loader import LoadedSAE, describe_sae, load_sae, max_act_path
+from tiller.engine.build_inventory import make_plan
+from tiller.engine.config import Config
+from tiller.engine.errors import SpecError
+from tiller.engine.inventory import Plan, SAEEntry
+
+from .loader import LoadedSAE, describe_sae, load_sae, max_act_path
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,14 +6,14 @@ from typing import Any
 
 from torch import Tensor
 
+from tiller.engine.errors import SAEFormatError
 from tiller.kernels.sae import SAE, ActivationKind
 
-from .errors import SAEFormatError
-from .sae_formats import StoredSAE, recognise
-from .sae_formats.canonical import Activation, canonical, choose_activation
-from .sae_formats.files import Weights, read_safetensors
-from .sae_formats.hooks import Place
-from .sae_source import locate
+from .formats import StoredSAE, recognise
+from .formats.canonical import Activation, canonical, choose_activation
+from .formats.files import Weights, read_safetensors
+from .formats.hooks import Place
+from .source import locate
 
 MAX_ACT_NAME = "tiller_max_act.safetensors"
 

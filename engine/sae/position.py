@@ -7,10 +7,11 @@ told is a doubt, which every command prints.
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from .errors import ConfigError, SAEFormatError
+from tiller.engine.errors import ConfigError, SAEFormatError
+
+from .formats.hooks import Place, hint_in, place_in
+from .loader import LoadedSAE, SAEDescription
 from .model_names import compare
-from .sae_formats.hooks import Place, hint_in, place_in
-from .sae_loader import LoadedSAE, SAEDescription
 
 Site: TypeAlias = Literal["resid_post", "resid_pre"]
 Source: TypeAlias = Literal["file", "path", "config", "default"]

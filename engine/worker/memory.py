@@ -3,11 +3,10 @@
 import psutil
 import torch
 
+from tiller.engine.errors import UnsupportedError
+from tiller.engine.inventory import Plan
 from tiller.kernels.sae import SAE
 from tiller.kernels.workspace import MAX_SCRATCH, Workspace, chunk_tokens
-
-from .errors import UnsupportedError
-from .plan import Plan
 
 GIB = 2**30
 

@@ -4,7 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
-from . import compat
+from tiller.engine import compat
+
 from .steering import Steering
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from safetensors.numpy import load_file
 
 from .errors import SpecError
-from .sae_loader import max_act_path
+from .sae.loader import max_act_path
 from .spec import FeatureEdit, SteeringSpec, VectorEdit
 
 PLAN_KEY = "tiller"  # in vLLM's additional_config

@@ -14,22 +14,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tiller.engine.inventory import Plan, VectorEntry
+from tiller.engine.receipt import UnsteeredError, WorkerReceipt
+from tiller.engine.spec import ID_KEY, ONLY_COMPLETION, SPEC_KEY, Scope, SteeringSpec, parse_spec
 from tiller.kernels.sae import SAE
 from tiller.kernels.workspace import Workspace
 
-from .kernel_steps import KernelSteps
 from .log import StepLog
-from .plan import Plan, VectorEntry
 from .program import SiteProgram, compile_spec
-from .receipt import UnsteeredError, WorkerReceipt, receipt_of
+from .receipts import receipt_of
 from .rows import RowPool
 from .site import Batch, Site
-from .spec import Scope, SteeringSpec, parse_spec
+from .steps import KernelSteps
 from .tokens import SteeredTokens, steered_tokens
 
-SPEC_KEY = "steering"  # in SamplingParams.extra_args
-ID_KEY = "steering_id"  # the caller's name for the request, to ask for its receipt; none asked, none kept
-ONLY_COMPLETION = -1  # index of the completion of a request with n = 1
 MAX_UNCLAIMED = (
     8192  # callers' ids with no request in the batch that are kept, at least; see `Steering._drop_unclaimed`
 )

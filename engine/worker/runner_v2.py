@@ -3,7 +3,8 @@
 from functools import cache
 from typing import Any
 
-from . import compat
+from tiller.engine import compat
+
 from .steering import Steering
 
 

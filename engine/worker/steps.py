@@ -8,9 +8,9 @@ from torch import Tensor
 from tiller.kernels.layout import SLOT_COLUMNS, Layout
 from tiller.kernels.workspace import Workspace
 
+from .host_copy import Transfer
 from .site import Site
 from .tokens import SteeredTokens
-from .transfer import Transfer
 
 
 class KernelSteps:

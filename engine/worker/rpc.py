@@ -4,9 +4,10 @@ from typing import Any
 
 import torch
 
-from . import compat
-from .plan import VectorEntry
-from .receipt import WorkerReceipt
+from tiller.engine import compat
+from tiller.engine.inventory import VectorEntry
+from tiller.engine.receipt import WorkerReceipt
+
 from .steering import Steering
 
 

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load
 from torch import Tensor
 
-from .errors import ConfigError
+from tiller.engine.errors import ConfigError
 
 MIN_NORM, MAX_NORM = 1e-12, 1e12  # outside, squares and products with large alphas leave float32
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)

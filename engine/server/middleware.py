@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tiller.engine.errors import SpecError, TillerError
 from tiller.engine.steering import SPEC_KEY
 
+from .json_text import check_value, parse_pairs
 from .problems import TooLarge, refusal
 
 STEERED_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/invocations")
@@ -35,7 +36,9 @@ class SteeringMiddleware:
             limit = _limit(scope) if path.startswith(OURS) else MAX_SCANNED
             try:
                 body, receive = await _read(scope, receive, limit)
-                if not path.startswith(OURS):
+                if path.startswith(OURS):
+                    _check_registration(body)
+                else:
                     _check_unsteered(body, path)
             except TillerError as error:
                 refused = refusal(error, path)
@@ -80,9 +83,22 @@ async def _read(scope: Scope, receive: Receive, limit: int) -> tuple[bytes, Rece
     return body, again
 
 
+def _check_registration(body: bytes) -> None:
+    """Raises SpecError where a registration in JSON says one thing twice; forms are checked by their route."""
+    try:
+        check_value(parse_pairs(body, "body"), "")
+    except SpecError:
+        raise
+    except ValueError:
+        return  # a form, or no JSON, of which the route says what is wrong
+
+
 def _check_unsteered(body: bytes, path: str) -> None:
-    """Raises SpecError for a `steering` field that the route behind `path` would not see."""
-    if b'"steering"' not in body:
+    """Raises SpecError for a `steering` field that the route behind `path` would not see.
+
+    Any other spelling of the key has a \\u escape, or a zero byte in UTF-16 and UTF-32.
+    """
+    if not any(sign in body for sign in (b"steering", b"\\u", b"\0")):
         return
     try:
         given: Any = json.loads(body)

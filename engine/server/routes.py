@@ -92,6 +92,7 @@ async def capabilities(server: AServer) -> dict[str, Any]:
         },
         "vectors": {name: {"layer": vector.layer, "norm": vector.norm} for name, vector in plan.vectors.items()},
         "profiles": server.profiles.names(),
+        "skipped": [{"file": file, "reason": reason} for file, reason in server.skipped.items()],
         "ops": list(get_args(FeatureEdit.model_fields["op"].annotation)),
         "units": list(get_args(Unit)),
         "limits": {

@@ -1,6 +1,7 @@
 """What a run has kept so far; may be read while it goes on."""
 
 import json
+import os
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
@@ -22,6 +23,20 @@ FILE = "journal.sqlite"
 VERSION = 1
 
 
+def find_journal(folder: Path) -> Path:
+    """The journal's file; raises InputError where there is none."""
+    path = folder / FILE
+    if not path.is_file():
+        raise InputError("there is no run here; `tiller sotopia run --out` makes one", str(folder))
+    return path
+
+
+def _uri(path: Path) -> str:
+    """For reading; SQLite wants to write beside the file, unless it is told that nobody can change it."""
+    fixed = not os.access(path.parent, os.W_OK) and not path.with_name(f"{FILE}-wal").exists()
+    return f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' if fixed else ''}"
+
+
 class JournalReader:
     """Reads `folder`/journal.sqlite.
 
@@ -30,10 +45,7 @@ class JournalReader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        path = folder / FILE
-        if not path.is_file():
-            raise InputError("there is no run here; `tiller sotopia run --out` makes one", str(folder))
-        self._reader = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        self._reader = sqlite3.connect(_uri(find_journal(folder)), uri=True)
         self._check_version()
 
     def _check_version(self) -> None:

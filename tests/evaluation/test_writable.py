@@ -1,6 +1,5 @@
 """Folders and files that can't be written are refused by name, on real file systems."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,23 +8,17 @@ import pytest
 from tiller.evaluation.inputs import InputError
 from tiller.evaluation.writable import require_writable_file, require_writable_folder
 
+from .mounts import mounted
+
 
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
     """A mounted file system with a folder and a file, read-only."""
-    mount = tmp_path / "mounted"
-    mount.mkdir()
-    try:
-        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(mount)], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"READ-ONLY FILE SYSTEM NOT TESTED: nothing can be mounted here ({error})")
-    try:
-        (mount / "folder").mkdir()
-        (mount / "file").write_text("old")
-        subprocess.run(["mount", "-o", "remount,ro", str(mount)], check=True)
-        yield mount
-    finally:
-        subprocess.run(["umount", str(mount)], check=True)
+    with mounted(tmp_path / "mounted") as mount:
+        (mount.path / "folder").mkdir()
+        (mount.path / "file").write_text("old")
+        mount.make_read_only()
+        yield mount.path
 
 
 def refusal(check: object, path: Path) -> str:

@@ -1,0 +1,34 @@
+"""Real file systems of a test's own, to fill and to make read-only."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Mount:
+    path: Path
+
+    def make_read_only(self) -> None:
+        subprocess.run(["mount", "-o", "remount,ro", str(self.path)], check=True)
+
+    def resize(self, size: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(self.path)], check=True)
+
+
+@contextmanager
+def mounted(path: Path) -> Iterator[Mount]:
+    """A file system in memory at `path`; the test is skipped where nothing can be mounted."""
+    path.mkdir()
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(path)], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"READ-ONLY AND FULL FILE SYSTEMS NOT TESTED: nothing can be mounted here ({error})")
+    try:
+        yield Mount(path)
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)

@@ -12,7 +12,6 @@ from tiller.evaluation.inputs import InputError
 
 from .fingerprint import fingerprint
 from .journal import Journal
-from .journal_reader import VERSION
 from .unit import Unit, digest
 
 CAPACITY = {  # engine arguments about how much at once, which may change between two sittings of one run
@@ -20,6 +19,7 @@ CAPACITY = {  # engine arguments about how much at once, which may change betwee
     "disable_log_stats", "seed",
 }  # fmt: skip
 SHOWN_DIFFERENCES = 5
+FORMAT = 1  # of what is compared, whatever the journal's is
 
 
 class Manifest(BaseModel):
@@ -27,7 +27,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: int = VERSION
+    format: int = FORMAT
     command: str
     versions: dict[str, str]
     models: tuple[str, str]  # of the agent that the arms steer, and of its partner

@@ -13,7 +13,7 @@ from tiller.evaluation.jsonl import rounded
 from .ask import Cause
 from .episode_record import EpisodeRecord
 from .journal import Journal
-from .journal_reader import JournalReader
+from .journal_reader import JournalReader, find_journal
 from .judges.judge import Judge
 from .score_record import Score
 
@@ -32,7 +32,7 @@ async def score_run(out: Path, judges: Sequence[Judge], on_progress: Progress | 
     judged is not asked again, except where the judge gave no answer at all. May be called while the run goes on.
     Raises InputError where there is no run, or where another process scores it, EndpointError where an endpoint is gone.
     """
-    JournalReader(out).close()  # says so where there is no run
+    find_journal(out)
     with Journal(out, lock=LOCK) as journal:
         for judge in judges:
             await _score(journal, judge, on_progress)

@@ -51,6 +51,10 @@ def _write_into(folder: Path) -> None:
         file.write(b"\n")
 
 
+def reason_of(error: OSError) -> str:
+    """Why a file or folder can't be written, in plain words where they are known."""
+    return REASONS.get(error.errno or 0, error.strerror or str(error))
+
+
 def _refusal(path: Path, field: str, kind: str, error: OSError) -> InputError:
-    reason = REASONS.get(error.errno or 0, error.strerror or str(error))
-    return InputError(f"{path} can't be written: {reason}; give {kind} that you can write to", field)
+    return InputError(f"{path} can't be written: {reason_of(error)}; give {kind} that you can write to", field)

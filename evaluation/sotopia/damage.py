@@ -7,6 +7,8 @@ from tiller.evaluation.inputs import InputError
 
 from .schema import COLUMNS, VERSION, checksum_of, is_empty, version_of
 
+NOT_OF_THE_FILE = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_FULL", "SQLITE_BUSY", "SQLITE_READONLY", "SQLITE_NOMEM")
+
 
 def check_version(connection: sqlite3.Connection, path: Path) -> int:
     """1 or VERSION; raises InputError where it is neither."""
@@ -35,14 +37,28 @@ def check_rows(connection: sqlite3.Connection, path: Path) -> None:
         query = f"SELECT count(*) FROM {table} WHERE checksum IS NOT {checksum_of(table)}"
         try:
             (num,) = connection.execute(query).fetchone()
-        except sqlite3.OperationalError as error:  # also where `checksum` is given what is no UTF-8
-            raise damaged(path, f"bytes of its {table} are no text, or can't be read") from error
+        except sqlite3.OperationalError as error:
+            if "user-defined function" not in str(error):
+                raise
+            raise damaged(path, f"bytes of its {table} are no text") from error
         if num:
             raise damaged(path, f"{num} of its {table} {'is' if num == 1 else 'are'} not as written")
 
 
+def explained(path: Path, error: Exception) -> InputError:
+    """What SQLite says on reading: that the disk fails or has no space for its work, or that the file is wrong."""
+    name = getattr(error, "sqlite_errorname", None) or ""
+    if not name.startswith(NOT_OF_THE_FILE):
+        return damaged(path, str(error))
+    return InputError(
+        f"the journal can't be read just now ({error}, {name}); see that its folder can be written and has space, and run "
+        "the same command again",
+        str(path),
+    )
+
+
 def damaged(path: Path, what: str) -> InputError:
     return InputError(
-        f"the journal can't be read or is damaged ({what}); put a copy of it back, or begin anew in another folder",
+        f"the journal is damaged ({what}); put a copy of it back, or begin anew in another folder",
         str(path),
     )

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from tiller.evaluation.inputs import InputError
 
-from .damage import check_rows, check_structure, check_version, damaged
+from .damage import check_rows, check_structure, check_version, damaged, explained
 from .episode_record import EpisodeRecord, Outcome, TurnRecord
 from .profiles import Scene
 from .protocol import Protocol
@@ -60,7 +60,7 @@ class JournalReader:
         except BaseException as error:
             self._reader.close()
             if isinstance(error, UNREADABLE):
-                raise damaged(self._path, str(error)) from error
+                raise explained(self._path, error) from error
             raise
 
     def _check(self) -> None:
@@ -74,7 +74,7 @@ class JournalReader:
         try:
             yield from self._reader.execute(query, values)
         except UNREADABLE as error:
-            raise damaged(self._path, str(error)) from error
+            raise explained(self._path, error) from error
 
     def _parse(self, model: type[Model], body: str) -> Model:
         try:

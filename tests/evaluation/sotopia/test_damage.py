@@ -3,6 +3,7 @@
 TILLER_FLIPS=5000 tries so many changed bytes.
 """
 
+import asyncio
 import os
 import random
 import shutil
@@ -20,7 +21,7 @@ from tiller.evaluation.sotopia.unit import UNSTEERED
 
 from ..mounts import mounted
 from ..test_cli import run_tiller
-from .made_run import record, scores, swept, units, write_run
+from .made_run import record, scores, swept, turn, units, write_run
 
 NUM_FLIPS = int(os.environ.get("TILLER_FLIPS", 300))
 TABLES = ("manifest", "parts", "units", "turns", "outcomes", "scores")
@@ -127,6 +128,28 @@ def test_any_changed_byte_is_found_or_changes_nothing(whole: Path, tmp_path: Pat
 
 def flip(content: bytearray, at: int, rng: random.Random) -> None:
     content[at] ^= rng.randrange(1, 256)
+
+
+def test_what_is_damaged_before_it_reached_the_file_counts_as_never_written(tmp_path: Path) -> None:
+    """SQLite checks its WAL itself and takes it up to the first frame that is wrong; no other turn is ever read."""
+    given = units([UNSTEERED], num_scenes=3)
+    turns = [turn(i, f"line {i}") for i in range(40)]
+    rng, nums = random.Random(4), []
+    with Journal(tmp_path / "run") as journal:
+        journal.start({}, given)
+        journal._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        for one in turns:
+            asyncio.run(journal.keep(given[0].unit_id, one))
+        for number in range(20):
+            out = damaged(tmp_path / "run", tmp_path / str(number), lambda content: None)
+            wal = bytearray((tmp_path / "run" / f"{FILE}-wal").read_bytes())
+            flip(wal, rng.randrange(len(wal)), rng)
+            (out / f"{FILE}-wal").write_bytes(wal)
+            with JournalReader(out) as reader:
+                kept = reader.turns(given[0].unit_id)
+            assert kept == turns[: len(kept)]
+            nums.append(len(kept))
+    assert 0 < max(nums) and min(nums) < 40
 
 
 def test_a_row_of_an_other_place_is_found(whole: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from ..ask import Ask, AskError, EndpointError, Speaker
 from ..episode_record import EpisodeRecord
 from ..judge_settings import AskingConfig
 from ..score_record import Score
+from ..whole_text import whole_text
 from .judge import Judge, Missing
 
 FENCE = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL)
@@ -82,7 +83,7 @@ def read_object(text: str, cut: bool = False) -> dict[str, Any]:
         except ValueError:
             continue
         if isinstance(found, dict):
-            return found
+            return json.loads(whole_text(json.dumps(found, ensure_ascii=False)))
     raise Missing("truncated" if cut else "unparsable", text[:NOTE_CHARS])
 
 

@@ -148,8 +148,16 @@ def wrap_async_engine(start: Callable[[Any], Any], generate: Callable[..., Any])
 
         return replaced
 
+    def stopped(original: Any) -> Any:
+        def shutdown(self: Any, *args: Any, **kwargs: Any) -> Any:
+            self.tiller_ending = True
+            return original(self, *args, **kwargs)
+
+        return shutdown
+
     _wrap(AsyncLLM, "__init__", started)
     _wrap(AsyncLLM, "generate", generated)
+    _wrap(AsyncLLM, "shutdown", stopped)
 
 
 @contextmanager
@@ -232,6 +240,11 @@ def _settle(owed: dict[str, int], call: Any) -> None:
     elif method == "tiller_drop":
         for name in args[0]:
             owed.pop(name, None)
+
+
+def is_ending(engine: Any) -> bool:
+    """True once a server's engine was told to stop: it finishes what it has and takes no more."""
+    return getattr(engine, "tiller_ending", False)
 
 
 def engine_gone(engine: Any) -> bool:

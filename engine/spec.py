@@ -20,7 +20,8 @@ MAX_CACHED_CHARS = 4_000  # of a spec whose parsed form is kept, since many requ
 
 FeatureId = Annotated[int, Field(ge=0)]
 Position = Annotated[int, Field(ge=-NO_END, le=NO_END)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+NAME_PATTERN, MAX_NAME = r"^\.*[A-Za-z0-9_-][A-Za-z0-9._-]*$", 64  # `.` and `..` are parts of paths, not names
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=MAX_NAME)]
 
 
 class _Strict(BaseModel):
@@ -207,10 +208,11 @@ def _parse(text: str, field: str) -> SteeringSpec:
 
 def _refuse_repeats(field: str, pairs: list[tuple[str, Any]]) -> None:
     """JSON parsers disagree on which of two equal keys counts."""
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise SpecError(f"key {repeated!r} is given twice in one object", field)
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise SpecError(f"key {name!r} is given twice in one object", field)
+        seen.add(name)
 
 
 def _dump(given: Any, field: str) -> str:
@@ -239,6 +241,8 @@ def _reason(error_type: str, message: str, loc: tuple[int | str, ...]) -> str:
     if error_type == "extra_forbidden":
         owner = next((_OBJECTS[part] for part in reversed(loc[:-1]) if part in _OBJECTS), SteeringSpec)
         return f"unknown key; allowed: {', '.join(owner.model_fields)}"
+    if error_type in ("string_pattern_mismatch", "string_too_long") and loc[-1] in ("name", "sae"):
+        return f"a name has 1 to {MAX_NAME} of the characters A-Z a-z 0-9 . _ - and is not dots alone"
     if error_type == "literal_error" and loc == ("where",):
         return "must be 'all', 'prompt', 'generated' or {start, end}"
     return message.removeprefix("Value error, ")

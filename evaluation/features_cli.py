@@ -14,6 +14,7 @@ from tiller.engine.config import Config, load_config
 from .boot import boot
 from .inputs import InputError, read_labelled, read_texts
 from .options import ConfigOption, SAEOption, SkipFirstOption, TextsOption
+from .writable import require_writable_file, require_writable_folder
 
 app = typer.Typer(no_args_is_help=True, help="Look at a dictionary's features, and find the ones that mark a trait.")
 console = Console()
@@ -116,6 +117,8 @@ def find_features(
 
     from .features import read_activations, separate
 
+    if out is not None:
+        require_writable_file(out, "--out")
     given, sides = _two_sets(positive, negative, texts, label, positive_value)
     with boot(config) as llm:
         activations = read_activations(llm, given, sae, skip_first)
@@ -182,6 +185,7 @@ def correlate_features(
     from . import correlate, correlate_report
     from .features import read_activations
 
+    require_writable_folder(out, "--out")
     loaded = load_config(config)
     samples = correlate.samples_of(episodes, arm)
     texts = [text for sample in samples for text in sample.texts]

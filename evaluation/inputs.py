@@ -31,11 +31,20 @@ def _prompt(record: dict[str, Any], where: str) -> str | Messages:
         return prompt
     if isinstance(messages, list) and messages and all(map(_is_message, messages)) and prompt is None:
         return messages
-    raise InputError("each line needs either `prompt`, a string, or `messages`, a list of {role, content}", where)
+    raise InputError(
+        "each line needs either `prompt`, a string, or `messages`, a list of {role, content} of text", where
+    )
 
 
 def _is_message(given: Any) -> bool:
-    return isinstance(given, dict) and {"role", "content"} <= given.keys()
+    if not isinstance(given, dict) or not isinstance(given.get("role"), str) or "content" not in given:
+        return False
+    content = given["content"]
+    return content is None or isinstance(content, str) or (isinstance(content, list) and all(map(_is_part, content)))
+
+
+def _is_part(given: Any) -> bool:
+    return isinstance(given, dict) and (given.get("type") != "text" or isinstance(given.get("text"), str))
 
 
 def read_texts(path: Path) -> list[str]:
@@ -95,7 +104,18 @@ def _object(line: str, where: str) -> dict[str, Any]:
         raise InputError(f"not JSON ({error})", where) from None
     if not isinstance(record, dict):
         raise InputError(f"a JSON {type(record).__name__}; each line must be an object", where)
+    if "\\u" in line:
+        require_whole_text(record, where)
     return record
+
+
+def require_whole_text(content: Any, where: str) -> None:
+    """Raises InputError where JSON data holds half of a character that takes two escapes, which no file can hold."""
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])[1:-1]
+        raise InputError(f"it holds half of a character ({half}); write both halves, or leave it out", where) from None
 
 
 @contextmanager

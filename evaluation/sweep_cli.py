@@ -16,6 +16,7 @@ from .sotopia.settings import settings_of
 from .sotopia.unit import Arm, Unit
 from .sotopia.world import load_world
 from .sweep_targets import arms_of, parse_alphas, targets_of
+from .writable import require_writable_folder
 
 console = Console()
 
@@ -68,6 +69,7 @@ def sweep(
 
         show_plan(console, units, estimate(units, load_tokenizer(loaded)), voices.max_in_flight, out)
         return
+    require_writable_folder(out, "--out")
     from .sotopia.findings_view import show_findings
     from .sotopia.judge_resources import JudgeResources
     from .sotopia.judges.registry import default_names, make_judges

@@ -3,7 +3,8 @@
 import asyncio
 import copy
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import weakref
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from tiller.engine.spec import ID_KEY, ONLY_COMPLETION, SPEC_KEY, SteeringSpec, 
 
 from . import metrics
 from .server import Server
+from .vectors import Vectors
 
 DELIVERY_KEY = "steering_delivery"  # in extra_args, on the way from a handler to here only
 MAX_READ_VALUES = 262_144
@@ -76,15 +78,50 @@ def generate(
     if delivery is not None:
         ticket.profile = delivery.profile
         delivery.tickets.append(ticket)
-    return steered(server, ticket, original(engine, prompt, params, request_id, **kwargs))
+    return HoldingOutputs(server, ticket, original(engine, prompt, params, request_id, **kwargs))
 
 
-async def steered(server: Server, ticket: Ticket, outputs: AsyncGenerator[Any, None]) -> AsyncIterator[Any]:
+class HoldingOutputs(AsyncGenerator[Any, None]):
+    """The outputs of a steered request; holds its vectors from the moment it is accepted until it has ended.
+
+    A generator alone would hold nothing before its first iteration, and forever if it is dropped without one.
+    """
+
+    def __init__(self, server: Server, ticket: Ticket, outputs: AsyncGenerator[Any, None]) -> None:
+        self._outputs = steered(server, ticket, outputs)
+        server.vectors.hold(ticket.spec)
+        self._let_go = weakref.finalize(self, _let_go, asyncio.get_running_loop(), server.vectors, ticket.spec)
+        self._let_go.atexit = False
+
+    async def asend(self, value: Any) -> Any:
+        try:
+            return await self._outputs.asend(value)
+        except BaseException:  # StopAsyncIteration among them: the request has ended
+            self._let_go()
+            raise
+
+    async def athrow(self, *error: Any) -> Any:
+        try:
+            return await self._outputs.athrow(*error)
+        except BaseException:
+            self._let_go()
+            raise
+
+    async def aclose(self) -> None:
+        await self._outputs.aclose()
+        self._let_go()
+
+
+def _let_go(loop: asyncio.AbstractEventLoop, vectors: Vectors, spec: SteeringSpec) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(vectors.let_go, spec)  # the garbage collector may run in any thread
+
+
+async def steered(server: Server, ticket: Ticket, outputs: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
     """`outputs`, each finished completion held back until its receipt is there.
 
     Raises UnsteeredError in the place of an answer that was not steered as asked.
     """
-    server.vectors.hold(ticket.spec)
     try:
         async with aclosing(outputs):
             async for output in outputs:
@@ -93,7 +130,6 @@ async def steered(server: Server, ticket: Ticket, outputs: AsyncGenerator[Any, N
     finally:
         if len(ticket.receipts) < ticket.params.n:
             server.claims.drop(ticket.name)
-        server.vectors.let_go(ticket.spec)
 
 
 async def _settle(server: Server, ticket: Ticket, output: Any) -> None:

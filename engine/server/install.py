@@ -10,10 +10,12 @@ from tiller.engine.errors import TillerError
 from . import delivery, feature_routes, generation, page, problems, routes
 from .middleware import SteeringMiddleware
 from .server import Server, server_of
+from .settings import Settings
 
 
 def install() -> None:
     """Safe to call again."""
+    Settings.from_env()  # what is wrong with it is said before an engine starts
     problems.set_up_log()
     compat.wrap_async_engine(server_of, generation.generate)
     compat.wrap_handlers(delivery.answer)

@@ -10,6 +10,7 @@ from tiller.engine.errors import SpecError
 from tiller.engine.spec import SPEC_KEY, SteeringSpec, parse_spec
 
 from .generation import DELIVERY_KEY, Delivery
+from .json_text import check_value, parse_pairs
 from .problems import TooLarge
 from .profiles import Profile
 from .server import Server
@@ -34,9 +35,11 @@ async def take(server: Server | None, models: Any, request: Any, raw_request: An
             "model's name; merging them would leave open which edit counts",
             SPEC_KEY,
         )
+    given = extra.get(SPEC_KEY, xargs.get(SPEC_KEY)) if profile is None else None
+    check_size(given)
     if SPEC_KEY in extra and raw_request is not None:
         check_text(await raw_request.body())
-    given = extra.pop(SPEC_KEY, xargs.get(SPEC_KEY)) if profile is None else None
+    extra.pop(SPEC_KEY, None)
     if given is None and profile is None:
         return None
     if server is None:
@@ -65,10 +68,14 @@ def _profile(server: Server, models: Any, request: Any) -> Profile | None:
     return profile
 
 
-def _spec(server: Server, given: Any) -> SteeringSpec:
+def check_size(given: Any) -> None:
+    """Raises TooLarge where a `steering` field, as text or parsed, is larger than any that this server parses further."""
     size = len(given if isinstance(given, str) else _dumped(given))
     if size > MAX_STEERING_BYTES:
         raise TooLarge(f"{size} bytes given, at most {MAX_STEERING_BYTES} are allowed", SPEC_KEY)
+
+
+def _spec(server: Server, given: Any) -> SteeringSpec:
     spec = parse_spec(given)
     server.plan.check(spec)
     return spec
@@ -95,37 +102,11 @@ def apply_defaults(profile: Profile, request: Any) -> None:
             setattr(request, name, min(getattr(request, name) if given else defaults.max_tokens, defaults.max_tokens))
 
 
-class _Object(list):
-    """A JSON object as its pairs, repeated keys and all."""
-
-
 def check_text(body: bytes) -> None:
     """Raises SpecError where the steering in a request's text says one thing twice, or says NaN or Infinity: parsers
     disagree on both, and what the framework hands on no longer shows it."""
-    try:
-        pairs = json.loads(body, object_pairs_hook=_Object, parse_constant=_Constant)
-        steering = [value for name, value in pairs if name == SPEC_KEY]
-        if len(steering) > 1:
-            raise SpecError("given twice", SPEC_KEY)
-        for value in steering:
-            _check_value(value, SPEC_KEY)
-    except RecursionError:
-        raise SpecError("nested too deeply", SPEC_KEY) from None
-
-
-class _Constant(str):
-    """NaN, Infinity or -Infinity, which JSON does not have."""
-
-
-def _check_value(value: Any, field: str) -> None:
-    if isinstance(value, _Constant):
-        raise SpecError(f"{value} is no JSON number; finite numbers are allowed", field)
-    if isinstance(value, _Object):
-        names = [name for name, _ in value]
-        for name, inner in value:
-            if names.count(name) > 1:
-                raise SpecError(f"key {name!r} is given twice in one object", field)
-            _check_value(inner, f"{field}.{name}")
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            _check_value(inner, f"{field}[{index}]")
+    steering = [value for name, value in parse_pairs(body, SPEC_KEY) if name == SPEC_KEY]
+    if len(steering) > 1:
+        raise SpecError("given twice", SPEC_KEY)
+    for value in steering:
+        check_value(value, SPEC_KEY)

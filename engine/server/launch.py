@@ -12,7 +12,7 @@ from tiller.engine.engine_args import engine_defaults
 from tiller.engine.errors import ConfigError
 from tiller.engine.inventory import PLAN_KEY
 
-from .settings import DIR_VARIABLE, KEY_VARIABLE
+from .settings import DIR_VARIABLE, KEY_VARIABLE, check_key
 
 SMALL_D_MODEL = 512
 DRAIN_SECONDS = 60  # vLLM's own default, 0, leaves streams hanging that are under way
@@ -23,6 +23,7 @@ def serve(config: str, flags: Sequence[str], folder: Path | None = None, api_key
 
     Raises TillerError where config and flags don't fit each other, SystemExit as vLLM's parser does.
     """
+    check_key(api_key)
     loaded = load_config(config)
     arguments = serve_arguments(loaded, config, flags)
     if folder is not None:

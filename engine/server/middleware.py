@@ -6,15 +6,19 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tiller.engine import compat
 from tiller.engine.errors import SpecError, TillerError
 from tiller.engine.spec import SPEC_KEY
 
-from .problems import TooLarge, refusal
+from .json_text import check_value, parse_pairs
+from .problems import Ending, TooLarge, refusal
 
 STEERED_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/invocations")
 COUNTING_PATHS = ("/tokenize", "/v1/messages/count_tokens")  # generate nothing, so that nothing is steered
 OURS = "/v1/steering"
 MAX_SCANNED = 16 << 20  # bytes of a body on the other routes
+ENDING = "this server is ending: it finishes the requests under way and takes no more; send this one to another"
+RETRY_SECONDS = 5
 
 
 class SteeringMiddleware:
@@ -27,6 +31,15 @@ class SteeringMiddleware:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         path = scope["path"].removeprefix(scope.get("root_path", ""))
+        engine = scope["app"].state.engine_client
+        if (
+            compat.is_ending(engine)
+            and getattr(engine, "tiller", None) is not None
+            and needs_engine(scope["method"], path)
+        ):
+            refused = refusal(Ending(ENDING), path)
+            headers = {"Retry-After": str(RETRY_SECONDS)}
+            return await JSONResponse(refused.model_dump(), refused.error.code, headers)(scope, receive, send)
         if scope["method"] == "GET" and path.rstrip("/") == "/metrics":
             server = getattr(scope["app"].state.engine_client, "tiller", None)
             if server is not None:
@@ -35,12 +48,19 @@ class SteeringMiddleware:
             limit = _limit(scope) if path.startswith(OURS) else MAX_SCANNED
             try:
                 body, receive = await _read(scope, receive, limit)
-                if not path.startswith(OURS):
+                if path.startswith(OURS):
+                    _check_registration(body)
+                else:
                     _check_unsteered(body, path)
             except TillerError as error:
                 refused = refusal(error, path)
                 return await JSONResponse(refused.model_dump(), refused.error.code)(scope, receive, send)
         await self.app(scope, receive, send)
+
+
+def needs_engine(method: str, path: str) -> bool:
+    """True for requests that a server which is ending can't answer any more, and for what a balancer asks."""
+    return method not in ("GET", "HEAD", "OPTIONS") or path == "/health" or path.startswith(f"{OURS}/features")
 
 
 def max_body_bytes(d_model: int) -> int:
@@ -80,9 +100,22 @@ async def _read(scope: Scope, receive: Receive, limit: int) -> tuple[bytes, Rece
     return body, again
 
 
+def _check_registration(body: bytes) -> None:
+    """Raises SpecError where a registration in JSON says one thing twice; forms are checked by their route."""
+    try:
+        check_value(parse_pairs(body, "body"), "")
+    except SpecError:
+        raise
+    except ValueError:
+        return  # a form, or no JSON, of which the route says what is wrong
+
+
 def _check_unsteered(body: bytes, path: str) -> None:
-    """Raises SpecError for a `steering` field that the route behind `path` would not see."""
-    if b'"steering"' not in body:
+    """Raises SpecError for a `steering` field that the route behind `path` would not see.
+
+    Any other spelling of the key has a \\u escape, or a zero byte in UTF-16 and UTF-32.
+    """
+    if not any(sign in body for sign in (b"steering", b"\\u", b"\0")):
         return
     try:
         given: Any = json.loads(body)

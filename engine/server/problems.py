@@ -1,5 +1,6 @@
 """Errors as HTTP: what is refused, with which status, and one line in the log for each refusal."""
 
+import errno
 import json
 import logging
 import re
@@ -10,7 +11,14 @@ from tiller.engine.errors import TillerError
 
 from .metrics import REJECTED
 
-KINDS = {400: "BadRequestError", 401: "AuthenticationError", 404: "NotFoundError", 409: "ConflictError"}
+KINDS = {
+    400: "BadRequestError",
+    401: "AuthenticationError",
+    404: "NotFoundError",
+    409: "ConflictError",
+    503: "ServiceUnavailableError",
+    507: "InsufficientStorageError",
+}
 KNOWN_PARTS = set(
     "steering features vectors error_term norm where skip_first max_norm read id op value unit sae when feature above "
     "name alpha mode version top reduce start end model profile defaults".split()
@@ -47,6 +55,24 @@ class TooLarge(Problem):
     """More bytes than this server takes."""
 
     status = 413
+
+
+class Ending(Problem):
+    """The server was told to stop."""
+
+    status = 503
+
+
+class NotStored(Problem):
+    """The folder for registrations can't be written: 507 where it is full, else 503."""
+
+    def __init__(self, name: str, error: OSError) -> None:
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        self.status = 507 if is_full else 503
+        reason = "no space is left" if is_full else error.strerror or str(error)
+        super().__init__(
+            f"{name} can't be changed in --steering-dir: {reason}; nothing was registered or deleted", "name"
+        )
 
 
 def refusal(error: TillerError, route: str) -> Any:

@@ -1,13 +1,14 @@
 """Named steering that a client asks for by the model's name, `<served>:<profile>`."""
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict
 
 from tiller.engine.config import Config, SamplingDefaults
 from tiller.engine.spec import SteeringSpec, parse_spec
 
-from .files import delete_file, stored_files, write_file
+from .files import check_name, delete_file, stored_files, write_file
 from .problems import Conflict, NotFound
 
 if TYPE_CHECKING:
@@ -32,6 +33,14 @@ class Profile:
         return {"name": self.name, "steering": self.steering, "defaults": defaults, "source": self.source}
 
 
+class StoredProfile(BaseModel):
+    """A file in --steering-dir."""
+
+    model_config = ConfigDict(extra="forbid")
+    steering: dict[str, Any]
+    defaults: SamplingDefaults = SamplingDefaults()
+
+
 class Profiles:
     """The config's, which stay, and those registered at run time."""
 
@@ -42,17 +51,19 @@ class Profiles:
         self._folder = None if folder is None else folder / "profiles"
 
     def load(self, config: Config | None) -> None:
-        """Takes the config's profiles and those that an earlier run has stored.
-
-        Raises TillerError where one doesn't fit the engine any more.
+        """Takes the config's profiles and those that an earlier run has stored; a file that can't be read or doesn't fit the
+        engine is skipped. Raises TillerError where a profile of the config doesn't fit.
         """
         for name in config.profiles if config else ():
             body, defaults = config.profile_body(name), config.profile_defaults(name)  # type: ignore[union-attr]
             self._profiles[name] = Profile(name, body, config.profile(name), defaults, "config")  # type: ignore[union-attr]
-        for name, data in stored_files(self._folder, ".json"):
-            if name not in self._profiles:
-                body = json.loads(data)
-                self._profiles[name] = self._made(name, body["steering"], SamplingDefaults(**body["defaults"]))
+        for name, path in stored_files(self._folder, ".json"):
+            with self._server.skipping(path):
+                check_name(name)
+                if name in self._profiles:
+                    raise Conflict(f"the config has a profile {name!r}", "name")
+                stored = StoredProfile.model_validate_json(path.read_bytes())
+                self._profiles[name] = self._made(name, stored.steering, stored.defaults)
 
     def register(self, name: str, steering: dict[str, Any], defaults: SamplingDefaults) -> Profile:
         """A new profile, checked against the engine.
@@ -65,8 +76,9 @@ class Profiles:
             raise Conflict(f"there are {MAX_PROFILES} profiles already; delete one", "name")
         profile = self._made(name, steering, defaults)
         if self._folder is not None:
-            body = {"steering": steering, "defaults": defaults.model_dump(exclude_none=True)}
-            write_file(self._folder, f"{name}.json", json.dumps(body).encode())
+            body = StoredProfile(steering=steering, defaults=defaults)
+            write_file(self._folder, f"{name}.json", body.model_dump_json(exclude_none=True).encode())
+        self._server.skipped.pop(f"profiles/{name}.json", None)
         self._profiles[name] = profile
         return profile
 
@@ -74,8 +86,8 @@ class Profiles:
         """Raises NotFound, or Conflict for a profile of the config."""
         if self.get(name).source == "config":
             raise Conflict(f"profile {name!r} comes from the config; edit that", "name")
-        del self._profiles[name]
         delete_file(self._folder, f"{name}.json")
+        del self._profiles[name]
 
     def get(self, name: str) -> Profile:
         """Raises NotFound."""

@@ -11,7 +11,7 @@ from tiller.engine import compat
 from tiller.engine.admission import NOT_STEERED
 from tiller.engine.config import SamplingDefaults
 from tiller.engine.errors import SpecError
-from tiller.engine.spec import FeatureEdit, Name, Unit
+from tiller.engine.spec import MAX_NAME, NAME_PATTERN, FeatureEdit, Name, Unit
 
 from .generation import MAX_READ_VALUES
 from .intake import MAX_STEERING_BYTES
@@ -56,7 +56,7 @@ def changing(
 
 AServer = Annotated[Server, Depends(current)]
 ChangingServer = Annotated[Server, Depends(changing)]
-NamePath = Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+NamePath = Annotated[str, Path(pattern=NAME_PATTERN, max_length=MAX_NAME)]
 router = APIRouter(
     prefix="/v1/steering",
     tags=["steering"],
@@ -92,6 +92,7 @@ async def capabilities(server: AServer) -> dict[str, Any]:
         },
         "vectors": {name: {"layer": vector.layer, "norm": vector.norm} for name, vector in plan.vectors.items()},
         "profiles": server.profiles.names(),
+        "skipped": [{"file": file, "reason": reason} for file, reason in server.skipped.items()],
         "ops": list(get_args(FeatureEdit.model_fields["op"].annotation)),
         "units": list(get_args(Unit)),
         "limits": {
@@ -135,8 +136,13 @@ async def register_vector(
     name: Annotated[Name, Form()],
     file: Annotated[UploadFile, "A safetensors file with one tensor [d_model], float32, float16 or bfloat16."],
     server: ChangingServer,
+    request: Request,
     layer: Annotated[int | None, Form(ge=0, description="Needed unless the file's metadata say it.")] = None,
 ) -> dict[str, Any]:
+    form = await request.form()
+    repeated = next((key for key in form if len(form.getlist(key)) > 1), None)
+    if repeated is not None:
+        raise SpecError("given twice in one form", repeated)
     await server.vectors.register(name, layer, await file.read())
     return _vector(server, name)
 

@@ -2,11 +2,18 @@
 
 import asyncio
 import hmac
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+from pydantic import ValidationError
+
 from tiller.engine import compat
 from tiller.engine.engine_args import config_of
+from tiller.engine.errors import TillerError
 from tiller.engine.handshake import check_handshake, probe_specs
 from tiller.engine.inventory import Plan, plan_of
 from tiller.engine.receipt import UnsteeredError
@@ -15,7 +22,7 @@ from tiller.engine.spec import SPEC_KEY
 from . import metrics
 from .claims import Claims
 from .features import Features
-from .problems import Unauthorized
+from .problems import Unauthorized, log
 from .profiles import Profiles
 from .settings import Settings
 from .vectors import Vectors
@@ -40,6 +47,7 @@ class Server:
         self.vectors = Vectors(self)
         self.profiles = Profiles(self)
         self.features = Features(self)
+        self.skipped: dict[str, str] = {}  # files in --steering-dir that were not taken, and why
         self.deliveries: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
     @property
@@ -52,7 +60,7 @@ class Server:
     async def start(self, served_names: list[str]) -> None:
         """Proves that the workers steer and loads what earlier runs registered.
 
-        Raises UnsupportedError or UnsteeredError where they don't, TillerError where a stored file doesn't fit.
+        Raises UnsupportedError or UnsteeredError where they don't.
         """
         self.served_names = served_names
         self.workers = await self.call_workers("tiller_describe")
@@ -61,6 +69,16 @@ class Server:
         await self.vectors.load()
         self.profiles.load(self._config)
         self.features.load(self._config)
+
+    @contextmanager
+    def skipping(self, path: Path) -> Iterator[None]:
+        """Notes and logs that the stored file `path` is not taken, where the block can't read it or it doesn't fit."""
+        try:
+            yield
+        except (TillerError, ValidationError, OSError) as error:
+            file = f"{path.parent.name}/{path.name}"
+            self.skipped[file] = " ".join(str(error).split())
+            log.warning(json.dumps({"event": "skipped", "file": file, "reason": self.skipped[file]}))
 
     async def call_workers(self, method: str, args: tuple = ()) -> list[Any]:
         """Every worker's answer to `method`. Raises UnsteeredError where the engine ends before it answers."""

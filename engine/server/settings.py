@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from tiller.engine.errors import ConfigError
+
 DIR_VARIABLE, KEY_VARIABLE = "TILLER_STEERING_DIR", "TILLER_STEERING_API_KEY"
 
 
@@ -17,5 +19,16 @@ class Settings:
 
     @classmethod
     def from_env(cls) -> Self:
+        """Raises ConfigError where the key is set and empty, as `--key "$UNSET"` leaves it: no key at all would guard."""
         folder, key = os.environ.get(DIR_VARIABLE), os.environ.get(KEY_VARIABLE)
-        return cls(Path(folder) if folder else None, key or None)
+        check_key(key)
+        return cls(Path(folder) if folder else None, key)
+
+
+def check_key(key: str | None) -> None:
+    """Raises ConfigError for an empty key for changes."""
+    if key == "":
+        raise ConfigError(
+            f"the steering key is empty; give one, or leave --steering-api-key and {KEY_VARIABLE} out, and anybody may "
+            "register profiles and vectors"
+        )

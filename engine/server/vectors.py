@@ -9,7 +9,7 @@ from tiller.engine.inventory import PLAN_KEY, VectorEntry
 from tiller.engine.sae.vector import read_vector, vector_version
 from tiller.engine.spec import SteeringSpec
 
-from .files import delete_file, stored_files, write_file
+from .files import check_name, delete_file, stored_files, write_file
 from .problems import Conflict, NotFound
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ class Vectors:
         self._folder = None if folder is None else folder / "vectors"
 
     async def load(self) -> None:
-        """Registers what an earlier run has stored.
-
-        Raises TillerError where a file doesn't fit the engine any more.
-        """
-        for name, data in stored_files(self._folder, ".safetensors"):
-            if name not in self._server.plan.vectors:
-                await self._add(name, None, data)
+        """Registers what an earlier run has stored; a file that can't be read or doesn't fit the engine is skipped."""
+        for name, path in stored_files(self._folder, ".safetensors"):
+            with self._server.skipping(path):
+                check_name(name)
+                if name in self._server.plan.vectors:
+                    raise Conflict(f"the config has a vector {name!r}", "name")
+                await self._add(name, None, path.read_bytes())
 
     async def register(self, name: str, layer: int | None, data: bytes) -> VectorEntry:
         """A new vector out of the bytes of a safetensors file; `layer` None means as its metadata say.
@@ -61,9 +61,9 @@ class Vectors:
             if name not in self._runtime:
                 raise Conflict(f"vector {name!r} comes from the config; edit that", "name")
             key = f"{name}@{plan.vectors[name].version}"
+            delete_file(self._folder, f"{name}.safetensors")
             self._publish({n: entry for n, entry in plan.vectors.items() if n != name})
             self._runtime.discard(name)
-            delete_file(self._folder, f"{name}.safetensors")
             self._leaving.add(key)
             await self._remove_unused()
 
@@ -103,10 +103,16 @@ class Vectors:
         assert layer is not None
         entry = VectorEntry(path="", layer=layer, version=vector_version(vector, layer), norm=float(vector.norm()))
         key = f"{name}@{entry.version}"
-        self._leaving.discard(key)
-        await self._server.engine.collective_rpc("tiller_add_vector", args=(key, layer, vector.numpy().tobytes()))
         if store and self._folder is not None:
             write_file(self._folder, f"{name}.safetensors", with_layer(data, layer))
+        self._leaving.discard(key)
+        try:
+            await self._server.engine.collective_rpc("tiller_add_vector", args=(key, layer, vector.numpy().tobytes()))
+        except BaseException:
+            if store:
+                delete_file(self._folder, f"{name}.safetensors")
+            raise
+        self._server.skipped.pop(f"vectors/{name}.safetensors", None)
         self._publish({**plan.vectors, name: entry})
         self._runtime.add(name)
         return entry

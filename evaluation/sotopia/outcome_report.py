@@ -12,6 +12,7 @@ from tiller.evaluation.plotting import write_png, write_svg
 from tiller.evaluation.report import Picture, Report, Section
 
 from . import figures, report_tables
+from .disk import writing
 from .effects import Effect, Trend, effects_of, trends_of
 from .health import ArmHealth, health_of, problems_of
 from .journal_reader import JournalReader
@@ -79,9 +80,9 @@ class Findings:
 def write_run_report(out: Path) -> Findings:
     """Reads the run in `out` and writes its tables, figures/ and report.html there.
 
-    Raises InputError where there is no run.
+    Raises InputError where there is no run, JournalError where something can't be written.
     """
-    with JournalReader(out) as journal:
+    with writing(out), JournalReader(out) as journal:
         found = Findings(collect(journal.units, journal.records(), journal.scores(), journal.manifest() or {}))
         write_tables(out, found.results, journal.records())
         write_findings(found, out, journal.turns)

@@ -1,9 +1,7 @@
 """One sitting of a run, from its units to its files; a killed run's next sitting goes on where it was."""
 
 import asyncio
-import errno
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +10,9 @@ from rich.console import Console
 from tiller.evaluation.atomic import atomic_writer
 
 from .ask import EndpointError, Speaker
+from .disk import writing
 from .export import ArmTotals, export_run
-from .journal import DiskFullError, Journal
+from .journal import Journal
 from .manifest import Manifest, open_run
 from .progress import Progress
 from .progress_view import progress_view
@@ -22,7 +21,6 @@ from .speakers import Voices
 from .unit import Unit
 
 MANIFEST = "manifest.json"
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def run(
     retry_failed: failed units go on from their last turn. Raises InputError where another run is there or another process
     writes there, JournalError where nothing more can be written, EndpointError where an endpoint is gone.
     """
-    with _disk(out), open_run(out, manifest, units) as journal:
+    with writing(out), open_run(out, manifest, units) as journal:
         with atomic_writer(out / MANIFEST) as file:
             file.write(manifest.model_dump_json(indent=1) + "\n")
         if retry_failed:
@@ -81,16 +79,3 @@ def _play(journal: Journal, voices: Voices, progress: Progress, in_flight: int |
 def _notices(speakers: tuple[Speaker, Speaker]) -> list[str]:
     """What speakers wait for, where they say so."""
     return [notice for speaker in dict.fromkeys(speakers) if (notice := getattr(speaker, "notice", ""))]
-
-
-@contextmanager
-def _disk(out: Path) -> Iterator[None]:
-    """A full disk is an error that the user can fix, whichever file meets it."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in NO_SPACE:
-            raise
-        raise DiskFullError(
-            "no space left; all that was kept is safe: free space and run the same command again", str(out)
-        ) from error

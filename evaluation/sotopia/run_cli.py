@@ -8,6 +8,7 @@ from rich.console import Console
 
 from tiller.engine.config import load_config
 from tiller.evaluation.options import ConfigOption
+from tiller.evaluation.writable import require_writable_folder
 
 from .plan import SEATS, SeatChoice, arms_of, make_units
 from .settings import settings_of
@@ -56,6 +57,7 @@ def run(
 
         show_plan(console, units, estimate(units, load_tokenizer(loaded)), in_flight or voices.max_in_flight, out)
         return
+    require_writable_folder(out, "--out")
     from .manifest import make_manifest
     from .run import run as play
     from .run_view import show_sitting

@@ -11,9 +11,10 @@ from tiller.evaluation.atomic import atomic_writer
 from tiller.evaluation.jsonl import rounded
 
 from .ask import Cause
+from .disk import writing
 from .episode_record import EpisodeRecord
 from .journal import Journal
-from .journal_reader import JournalReader
+from .journal_reader import JournalReader, find_journal
 from .judges.judge import Judge
 from .score_record import Score
 
@@ -30,10 +31,11 @@ async def score_run(out: Path, judges: Sequence[Judge], on_progress: Progress | 
 
     The scores of a unit are kept together as soon as they are there, so the same command goes on after a kill: what was
     judged is not asked again, except where the judge gave no answer at all. May be called while the run goes on.
-    Raises InputError where there is no run, or where another process scores it, EndpointError where an endpoint is gone.
+    Raises InputError where there is no run, or where another process scores it, EndpointError where an endpoint is gone,
+    JournalError where nothing more can be written.
     """
-    JournalReader(out).close()  # says so where there is no run
-    with Journal(out, lock=LOCK) as journal:
+    find_journal(out)
+    with writing(out), Journal(out, lock=LOCK) as journal:
         for judge in judges:
             await _score(journal, judge, on_progress)
         write_scores(journal)

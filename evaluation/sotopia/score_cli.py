@@ -10,8 +10,9 @@ from rich.console import Console
 
 from tiller.engine.config import load_config
 from tiller.evaluation.options import ConfigOption
+from tiller.evaluation.writable import require_writable_folder
 
-from .journal_reader import JournalReader
+from .journal_reader import JournalReader, find_journal
 from .judge_resources import JudgeResources
 from .judge_settings import JudgeConfig
 from .judges.judge import Judge
@@ -38,6 +39,8 @@ def score(
     from .judges.registry import make_judges
     from .score_table import show_scores
 
+    find_journal(out)
+    require_writable_folder(out, "--out")
     loaded = load_config(config)
     configured = settings_of(loaded).judges
     with JudgeResources(loaded, endpoint) as resources:

@@ -13,6 +13,7 @@ from tiller.evaluation.inputs import InputError
 from tiller.evaluation.jsonl import write_json
 from tiller.evaluation.options import ConfigOption, Op, SAEOption, SeedOption, Unit
 from tiller.evaluation.spec_options import spec_of
+from tiller.evaluation.writable import require_writable_file
 
 from .listing import DataOption, shipped_records
 from .records import read_records
@@ -59,6 +60,8 @@ def steer_turns(
     plan = make_plan(loaded)
     for way in ways:
         plan.check(way.spec)
+    if output_file is not None:
+        require_writable_file(output_file, "--output-file")
     with boot(loaded) as llm:
         results = steer_moments(llm, settings.protocol, moments, ways, seed)
     show_turns(console, results)

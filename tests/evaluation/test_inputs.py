@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,10 @@ def test_prompts_as_objects(tmp_path: Path) -> None:
         ("[1]", "p.jsonl:1: a JSON list; each line must be an object"),
         ("{", "p.jsonl:1: not JSON"),
         ("", "p.jsonl: the file has no lines"),
+        ('{"messages": [{"role": "user", "content": 5}]}', "p.jsonl:1: each line needs either `prompt`"),
+        ('{"messages": [{"role": 3, "content": "a"}]}', "p.jsonl:1: each line needs either `prompt`"),
+        ('{"messages": [{"role": "user", "content": ["a"]}]}', "p.jsonl:1: each line needs either `prompt`"),
+        ('{"prompt": "a \\ud83d b"}', "p.jsonl:1: it holds half of a character (\\ud83d)"),
     ],
 )
 def test_wrong_prompts_are_named(tmp_path: Path, line: str, message: str) -> None:
@@ -35,6 +40,13 @@ def test_wrong_prompts_are_named(tmp_path: Path, line: str, message: str) -> Non
     with pytest.raises(InputError) as raised:
         read_prompts(file)
     assert str(raised.value).startswith(str(tmp_path / message))
+
+
+def test_characters_in_two_escapes_and_messages_in_parts(tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    parts = [{"role": "user", "content": [{"type": "text", "text": "hi"}]}, {"role": "assistant", "content": None}]
+    file.write_text('{"prompt": "\\ud83d\\ude00"}\n' + json.dumps({"messages": parts}) + "\n")
+    assert read_prompts(file) == ["\U0001f600", parts]
 
 
 def test_missing_file(tmp_path: Path) -> None:

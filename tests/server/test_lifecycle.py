@@ -21,7 +21,7 @@ from tiller.engine.server.launch import serve
 
 from .asking import FIXED, FRENCH, QUESTION, chat, check_sums, text
 from .conftest import TILLER
-from .process import ServerProcess, command_environment, serving
+from .process import START_SECONDS, ServerProcess, command_environment, serving
 from .test_refusals import refused
 
 VLLM = "vllm.entrypoints.openai.api_server"
@@ -104,11 +104,29 @@ def test_a_seed_and_a_long_prompt_are_no_danger(plain: ServerProcess) -> None:
 
 
 def test_sigterm_lets_streams_finish(plain: ServerProcess) -> None:
-    """The last test of this server: with --shutdown-timeout vLLM drains."""
-    asked: dict[str, Any] = {"max_tokens": 200, "extra_body": {"steering": FRENCH, "ignore_eos": True}}
+    """The last test of this server: with --shutdown-timeout vLLM drains, and new requests are sent elsewhere meanwhile."""
+    asked: dict[str, Any] = {"max_tokens": 600, "extra_body": {"steering": FRENCH, "ignore_eos": True}}
     stream = chat(plain.openai("user"), stream=True, **asked)
     next(stream)
-    plain.process.send_signal(signal.SIGTERM)
+    with plain.http(**USER, **{"X-Steering-Key": "admin"}) as http:  # its connection stays open
+        assert http.get("/health").status_code == 200
+        plain.process.send_signal(signal.SIGTERM)
+        while "shutdown triggered" not in plain.log:
+            next(stream)
+        while http.get("/health").status_code == 200:  # until the engine has been told
+            next(stream)
+        refused(http.get("/health"), 503, None)
+        body = {"model": "demo", "messages": QUESTION, "max_tokens": 4}
+        for path, sent in {
+            "/v1/chat/completions": body, "/v1/completions": {"model": "demo", "prompt": "Hello", "max_tokens": 4},
+            "/v1/messages": body, "/v1/steering/profiles": {"name": "late", "steering": FRENCH},
+        }.items():  # fmt: skip
+            answer = http.post(path, json=sent)
+            assert int(answer.headers["Retry-After"]) > 0
+            refused(answer, 503, None)
+        refused(http.delete("/v1/steering/profiles/fr"), 503, None)
+        refused(http.get("/v1/steering/features", params={"text": "Bonjour"}), 503, None)
+        assert http.get("/metrics").status_code == http.get("/v1/steering").status_code == 200
     chunks = list(stream)
     last = next(chunk.model_dump() for chunk in reversed(chunks) if chunk.choices)
     assert last["choices"][0]["finish_reason"] == "length"
@@ -198,6 +216,18 @@ def test_batch_files(tmp_path: Path, client: openai.OpenAI) -> None:
 def test_what_tiller_serve_refuses(flags: list[str], message: str) -> None:
     with pytest.raises(TillerError, match=message):
         serve("demo", flags)
+
+
+@pytest.mark.parametrize("by", ["flag", "variable"])
+def test_an_empty_key_guards_nothing_and_is_refused(by: str) -> None:
+    """As `--steering-api-key "$KEY"` with KEY unset."""
+    flags, variables = (["--steering-api-key", ""], {}) if by == "flag" else ([], {"TILLER_STEERING_API_KEY": ""})
+    command = [sys.executable, "-m", TILLER, "serve", "--config", "demo", *flags]
+    done = subprocess.run(
+        command, env=command_environment(**variables), capture_output=True, text=True, timeout=START_SECONDS
+    )
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert "error: the steering key is empty" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_mistake_at_start_is_one_line() -> None:

@@ -1,6 +1,8 @@
 """What a server refuses, and how it says so: OpenAI's error shape, the field in `param`, the worker unharmed."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -102,6 +104,42 @@ def test_unknown_model_names(http: httpx.Client, model: str) -> None:
 )
 def test_routes_that_would_drop_the_field(http: httpx.Client, path: str) -> None:
     refused(http.post(path, json={**ROUTES[CHAT], "steering": FRENCH}), 400, "steering")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("key", ["steering", "steer\\u0069ng", "\\u0073teering"])
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/chat/completions/batch"])
+def test_no_spelling_of_the_field_is_dropped(http: httpx.Client, path: str, key: str, encoding: str) -> None:
+    body = json.dumps(ROUTES[CHAT])[:-1] + f', "{key}": {json.dumps(FRENCH)}}}'
+    answer = http.post(path, content=body.encode(encoding), headers={"Content-Type": "application/json"})
+    refused(answer, 400, "steering")
+
+
+def test_the_server_answers_while_the_largest_bodies_are_parsed(http: httpx.Client, demo: ServerProcess) -> None:
+    """As many keys as 262,144 bytes hold; the time used to grow with their square, to 4 s a body."""
+    steering = json.dumps({f"k{number}": 1 for number in range(20_700)})
+    assert 250_000 < len(steering) < 262_144
+    body = json.dumps(ROUTES[COMPLETIONS])[:-1] + f', "steering": {steering}}}'
+    done = threading.Event()
+
+    def health() -> int:
+        answered = 0
+        with httpx.Client(base_url=demo.url, timeout=3.0) as impatient:
+            while not done.is_set():
+                answered += impatient.get("/health").status_code == 200
+        return answered
+
+    def send() -> httpx.Response:
+        return http.post(COMPLETIONS, content=body, headers={"Content-Type": "application/json"})
+
+    with ThreadPoolExecutor() as pool:
+        watching = pool.submit(health)
+        try:
+            for answer in [future.result() for future in [pool.submit(send) for _ in range(4)]]:
+                refused(answer, 400, "steering.k0")
+        finally:
+            done.set()
+    assert watching.result() > 0
 
 
 def test_messages_take_a_profile_by_model_name(http: httpx.Client, client: openai.OpenAI) -> None:

@@ -37,8 +37,8 @@ def test_capabilities(http: httpx.Client) -> None:
     body = http.get("/v1/steering").json()
     assert body["object"] == "steering" and body["served_model_names"] == ["demo"] and body["layers"] == [LAYER]
     assert body["saes"]["default"] | {"activation": "auto"} == {
-        "layer": LAYER, "d_sae": 1024, "d_model": D_MODEL, "activation": "auto", "format": "dictionary_learning",
-            "num_labels": 18,
+        "layer": LAYER, "site": "resid_post", "source": "file", "doubts": [], "d_sae": 1024, "d_model": D_MODEL,
+            "activation": "auto", "format": "dictionary_learning", "num_labels": 18,
     }  # fmt: skip
     assert {"french", "hostile", "warm"} <= set(body["profiles"])
     assert body["ops"] == ["add", "set", "scale", "min", "max", "ablate"] and body["units"] == [
@@ -87,6 +87,36 @@ def test_profiles_of_the_config_stay(http: httpx.Client) -> None:
 )
 def test_wrong_profiles(http: httpx.Client, body: Any, param: str) -> None:
     refused(http.post(PROFILES, json=body), 400, param)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ('{"name": "a1", "name": "a2", "steering": {}}', "name"),
+        ('{"name": "ok", "steering": {"skip_first": 1}, "steering": {"skip_first": 2}}', "steering"),
+        ('{"name": "ok", "steering": {"features": [], "features": [{"id": 1, "value": 1.0}]}}', "steering"),
+        ('{"name": "ok", "steering": {"features": [{"id": 1, "value": 1.0, "value": 2.0}]}}', "steering.features[0]"),
+        ('{"name": "ok", "steering": {}, "defaults": {"seed": 1, "seed": 2}}', "defaults"),
+        ('{"name": "ok", "steering": {"max_norm": NaN}}', "steering.max_norm"),
+    ],
+)
+def test_profiles_that_say_one_thing_twice(http: httpx.Client, body: str, param: str) -> None:
+    before = http.get(PROFILES).json()
+    refused(http.post(PROFILES, content=body, headers={"Content-Type": "application/json"}), 400, param)
+    assert http.get(PROFILES).json() == before
+
+
+def test_a_vector_whose_form_says_one_thing_twice(http: httpx.Client) -> None:
+    files = [("name", (None, "one")), ("name", (None, "two")), ("file", ("v.safetensors", stored(vector(0))))]
+    refused(http.post(VECTORS, files=[*files, ("layer", (None, str(LAYER)))]), 400, "name")
+    assert not {"one", "two"} & http.get("/v1/steering").json()["vectors"].keys()
+
+
+@pytest.mark.parametrize("name", [".", "..", "..."])
+def test_parts_of_paths_are_no_names(http: httpx.Client, name: str) -> None:
+    """Clients shorten a path with one, so that DELETE would never reach it."""
+    refused(http.post(PROFILES, json={"name": name, "steering": {}}), 400, "body.name")
+    refused(upload(http, name, stored(vector(0))), 400, "body.name")
 
 
 def test_vector_comes_and_goes(client: openai.OpenAI, http: httpx.Client, kept: Path) -> None:

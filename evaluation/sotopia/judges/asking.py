@@ -11,6 +11,7 @@ from tiller.evaluation.sotopia.ask import Ask, AskError, EndpointError, Speaker
 from tiller.evaluation.sotopia.episode_record import EpisodeRecord
 from tiller.evaluation.sotopia.judge_settings import AskingConfig
 from tiller.evaluation.sotopia.score_record import Score
+from tiller.evaluation.sotopia.whole_text import whole_text
 
 from .judge import Judge, Missing
 
@@ -82,7 +83,7 @@ def read_object(text: str, cut: bool = False) -> dict[str, Any]:
         except ValueError:
             continue
         if isinstance(found, dict):
-            return found
+            return json.loads(whole_text(json.dumps(found, ensure_ascii=False)))
     raise Missing("truncated" if cut else "unparsable", text[:NOTE_CHARS])
 
 

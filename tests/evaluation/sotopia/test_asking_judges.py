@@ -55,6 +55,24 @@ def test_seven_dimensions_and_their_mean(model: JudgingModel, scene: Scene) -> N
     assert "did nothing" not in question
 
 
+def test_reasons_that_hold_half_a_character_are_kept_without_it(model: JudgingModel, scene: Scene) -> None:
+    """A model may write one half of an escaped pair; no file can hold that."""
+
+    def answer(body: dict[str, Any]) -> str:
+        found = sotopia_answer(body)
+        found["Mina Keller"]["goal"]["reasoning"] = "glad \ud83d"
+        return json.dumps(found)
+
+    model.answer = answer
+    made = model.run(
+        lambda speaker: SotopiaJudge("own", SotopiaConfig(), speaker, "model").judge(
+            make_record(scene, "Hello", "Hello")
+        )
+    )
+    (note,) = [score.note for score in made if (score.seat, score.metric) == (0, "goal")]
+    assert note == "glad \ufffd"
+
+
 def test_agents_are_scored_by_name_and_not_by_order(model: JudgingModel, scene: Scene) -> None:
     model.answer = lambda body: json.dumps(dict(reversed(sotopia_answer(body).items())))
     record = make_record(scene, "Hello", "Hello")

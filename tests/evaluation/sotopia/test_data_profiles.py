@@ -163,6 +163,11 @@ def test_bad_data_is_named(tmp_path: Path, changed: dict[str, Any], message: str
             '{"env_id": "E1", "scenario": "s", "agent_goals": ["a", "b"]}\n{"env_id"',
             "environment_profiles.json:2: not JSON",
         ),
+        (
+            '[{"env_id": "E1", "scenario": "s", "agent_goals": ["a", "b"]},\n'
+            ' {"env_id": "E2", "scenario": "\\ud83d", "agent_goals": ["a", "b"]}]',
+            "environment_profiles.json:2: it holds half of a character",
+        ),
     ],
 )
 def test_bad_json_is_named_by_its_line(tmp_path: Path, text: str, message: str) -> None:

@@ -191,7 +191,7 @@ def test_what_is_no_journal_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no run here"):
         JournalReader(tmp_path)
     (tmp_path / FILE).write_text("something else, and long enough to have a header of a hundred bytes" * 10)
-    with pytest.raises(InputError, match="no journal of a run"):
+    with pytest.raises(InputError, match="file is not a database"):
         Journal(tmp_path)
     (tmp_path / FILE).unlink()
     Journal(tmp_path).close()

@@ -13,7 +13,9 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
+from tiller.engine.config import load_config
 from tiller.evaluation.sotopia.export import EPISODES
 from tiller.evaluation.sotopia.journal_reader import FILE
 
@@ -24,9 +26,9 @@ EARLY = 0.15  # share of kills while the engine boots
 BOOT_SECONDS = 8.0
 
 
-def start(out: Path) -> "subprocess.Popen[bytes]":
+def start(out: Path, config: str = CONFIG) -> "subprocess.Popen[bytes]":
     """The run as a user starts it; few at a time, so that it takes long enough to be killed."""
-    plan = f"--config {CONFIG} --scenarios {SCENARIOS} --seeds {SEEDS} --max-turns 6 --in-flight 16"
+    plan = f"--config {config} --scenarios {SCENARIOS} --seeds {SEEDS} --max-turns 6 --in-flight 16"
     with (out.parent / f"{out.name}.log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "tiller.evaluation.cli", "sotopia", "run", "--out", str(out), *plan.split()],
@@ -85,6 +87,28 @@ def test_killed_runs_end_as_uninterrupted_ones(uninterrupted: Path) -> None:
     assert any(0 < turns < num_turns for turns in reached), "no kill hit a run between its first and its last turn"
 
 
+def test_a_killed_run_goes_on_under_another_spelling_of_its_paths(uninterrupted: Path, tmp_path: Path) -> None:
+    """From a copy of the config elsewhere, its model by its absolute path and its SAE through a link."""
+    config, out = load_config(CONFIG), tmp_path / "run"
+    assert config.base is not None
+    (tmp_path / "link").symlink_to(config.base)
+    body = config.model_dump(mode="json", exclude_defaults=True)
+    body["model"] = str(Path(config.resolve(body["model"])).resolve())
+    body["engine"]["tokenizer"] = f"./link/{body['engine']['tokenizer']}"
+    for entry in [*body.get("saes", {}).values(), *body.get("vectors", {}).values()]:
+        entry["path"] = f"link/{entry['path']}"
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(body))
+    process = start(out)
+    wait_for_turns(process, out, len(kept_turns(uninterrupted)) // 3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = kept_turns(out)
+    assert 0 < len(before) < len(kept_turns(uninterrupted))
+    assert start(out, str(tmp_path / "other.yaml")).wait() == 0, (tmp_path / "run.log").read_text()[-3000:]
+    assert set(before) <= set(kept_turns(out))
+    assert (out / EPISODES).read_bytes() == (uninterrupted / EPISODES).read_bytes()
+
+
 def test_a_finished_run_is_left_as_it_is(uninterrupted: Path) -> None:
     """Without an engine: the same command only writes its files again."""
     before, turns = (uninterrupted / EPISODES).read_bytes(), kept_turns(uninterrupted)
@@ -100,4 +124,4 @@ def test_another_run_is_refused_in_the_same_folder(uninterrupted: Path) -> None:
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "protocol.max_turns: 6 instead of 7" in done.stderr
+    assert "--max-turns 6 was begun, 7 given. Give" in done.stderr

@@ -15,9 +15,10 @@ from tiller.engine.config import load_config
 from tiller.engine.errors import TillerError
 from tiller.evaluation.inputs import InputError
 from tiller.evaluation.sotopia.ask import Ask, AskError, EndpointError, Reply
+from tiller.evaluation.sotopia.begun import differences
 from tiller.evaluation.sotopia.export import EPISODES, export_run
 from tiller.evaluation.sotopia.journal import DiskFullError, Journal
-from tiller.evaluation.sotopia.manifest import Manifest, differences, identity, make_manifest, open_run
+from tiller.evaluation.sotopia.manifest import Manifest, identity, make_manifest, open_run
 from tiller.evaluation.sotopia.plan import SEATS, arms_of, make_units
 from tiller.evaluation.sotopia.progress import Progress
 from tiller.evaluation.sotopia.protocol import Protocol
@@ -243,11 +244,20 @@ def test_arms_are_chosen_by_name() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"protocol": Protocol(template="compact", window=4, max_turns=6)}, "protocol.max_turns: 5 instead of 6"),
-        ({"arms": [Arm(name="unsteered"), Arm(name="french", steering={"features": []})]}, "arms.french.features"),
-        ({"seeds": range(3)}, "num_units: 96 instead of 144"),
-        ({"models": ("a", "c")}, "models: ['a', 'b'] instead of ['a', 'c']"),
-        ({"scenes": load_world(None).scenes(7)[1:]}, "units: "),
+        ({"protocol": Protocol(template="compact", window=4, max_turns=6)}, "--max-turns 5 was begun, 6 given. Give"),
+        (
+            {"arms": [Arm(name="unsteered"), Arm(name="french", steering={"features": []})]},
+            "--arm unsteered,french,hostile,warm was begun, unsteered,french given; arm.french",
+        ),
+        ({"seeds": range(3)}, "--seeds 2 was begun, 3 given. Give"),
+        ({"models": ("a", "c")}, "--partner or the config's model: b was begun, c given. Give"),
+        (
+            {"scenes": load_world(None).scenes(7)[1:]},
+            "--scenarios: other scenes of --data or evaluation.data were begun. Give",
+        ),
+        ({"scenes": load_world(None).scenes(8)}, "--scenarios 6 was begun, 8 given. Give"),
+        ({"seats": SEATS["first"]}, "--seat each was begun, first given. Give"),
+        ({"protocol": PROTOCOL.model_copy(update={"window": 9})}, "evaluation.protocol.window "),
     ],
 )
 def test_another_run_is_refused_and_the_difference_named(whole: Path, change: dict[str, Any], said: str) -> None:
@@ -268,8 +278,8 @@ def test_a_manifest_sees_capacity_as_no_change_and_numerics_as_one() -> None:
         return make_manifest("sotopia run", config, UNITS, (identity(config), "b"))
 
     assert manifest(max_num_seqs=3) == manifest()
-    found = list(differences(manifest().model_dump(), manifest(dtype="bfloat16").model_dump()))
-    assert found == ["engine.dtype: float32 instead of bfloat16"]
+    found = differences(manifest().model_dump(), manifest(dtype="bfloat16").model_dump(), UNITS, UNITS)
+    assert found == ["engine.dtype float32 was begun, bfloat16 given"]
 
 
 def test_a_models_identity_follows_its_files_and_not_its_place(tmp_path: Path) -> None:

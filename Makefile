@@ -14,8 +14,7 @@ test: $(ready) lint  ## all tests, on both model runners
 lint: $(ready)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/mypy engine evaluation bench
-	.venv/bin/mypy --explicit-package-bases kernels
+	.ci/types
 
 serve: $(ready)  ## vLLM's server with the embedded model, steered, on port 8000
 	$(tiller) serve --config demo --port 8000

@@ -110,7 +110,7 @@ def select(operation: Operation, shape: Shape) -> Count:
     """
     groups, group = num_groups(shape.d_sae, shape.k), group_size(shape.d_sae, shape.k)
     if operation.activation == "topk":
-        read = shape.d_sae if groups <= shape.k else groups + shape.k * group
+        read: float = shape.d_sae if groups <= shape.k else groups + shape.k * group
         each = (read + 2 * shape.k) * FLOAT
     else:
         each = (groups + 1 + _active_groups(shape)) * FLOAT
@@ -126,7 +126,7 @@ def gather(operation: Operation, shape: Shape) -> Count:
     tokens, d = shape.tokens, shape.d_model
     if operation.replace:
         rows, added = distinct(shape.d_sae, shape.k, tokens), shape.k
-        each = 2 * shape.k * FLOAT
+        each: float = 2 * shape.k * FLOAT
         if operation.activation != "topk":
             each = _active_groups(shape) * (1 + group_size(shape.d_sae, shape.k)) * FLOAT
     else:

@@ -6,6 +6,7 @@ they are active at nearly every token and a membership edit needs the encoder th
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ class Dictionaries:
         b_enc[named_features(d_sae)] = NAMED_BIAS
         b_dec = 0.1 * self._randn(d_model)
         least = float(torch.special.ndtri(torch.tensor(1 - k / d_sae, dtype=torch.float64)))
-        weights = {"W_enc": W_enc, "W_dec": W_dec, "b_enc": b_enc, "b_dec": b_dec}
+        weights: dict[str, Any] = {"W_enc": W_enc, "W_dec": W_dec, "b_enc": b_enc, "b_dec": b_dec}
         self.own = {
             "topk": SAE(**weights, activation="topk", k=k),
             "threshold": SAE(**weights, activation="threshold", threshold=torch.full_like(b_enc, least)),

@@ -92,6 +92,13 @@ def doubted(sae: str, doubts: list[str], checks: Iterator[Check]) -> Iterator[Ch
     yield from (check._replace(passed=None) if check.passed else check for check in checks)
 
 
+def dtype_of(llm: SteeredLLM) -> torch.dtype:
+    """The dtype of the model's weights."""
+    dtype = llm.llm.model_config.dtype
+    assert isinstance(dtype, torch.dtype)  # vLLM resolves its names before an engine starts
+    return dtype
+
+
 def token_ids(llm: SteeredLLM) -> list[int]:
     """A prompt of distinct ids from all over the vocabulary, so that no two positions are alike."""
     vocab_size = llm.llm.model_config.get_vocab_size()
@@ -151,7 +158,7 @@ def check_residual(llm: SteeredLLM, layer: int, x: Tensor, seen: list[Tensor]) -
     """The residual x [num_tokens, d_model] of vLLM at a site is resid_post of that layer, and of no other one."""
     errors = [float((x - other).norm() / other.norm()) for other in seen]
     closest = int(np.argmin(errors))
-    tolerance = RESIDUAL_TOLERANCE[llm.llm.model_config.dtype]
+    tolerance = RESIDUAL_TOLERANCE[dtype_of(llm)]
     passed = closest == layer and errors[layer] <= tolerance
     detail = f"relative error {errors[layer]:.1e} (at most {tolerance:.0e}); closest layer of {len(seen)}: {closest}"
     return Check(f"residual at layer {layer} equals Hugging Face's", passed, detail)
@@ -197,7 +204,7 @@ def _check_receipt(receipt: Any, edited: str, expected: float, num_tokens: int) 
 def _check_logprobs(llm: SteeredLLM, given: dict[int, Any], steered: Tensor, plain: Tensor, sae: str) -> Check:
     """vLLM's top log-probabilities `given` agree with Hugging Face's under the same addition, and less so without."""
     error, unsteered = (max(abs(entry.logprob - float(t[i])) for i, entry in given.items()) for t in (steered, plain))
-    tolerance = LOGPROB_TOLERANCE[llm.llm.model_config.dtype]
+    tolerance = LOGPROB_TOLERANCE[dtype_of(llm)]
     passed = error <= tolerance and error < unsteered
     detail = f"log-probabilities differ by {error:.1e} (at most {tolerance:.0e}), from unsteered by {unsteered:.1e}"
     return Check(f"next token steered by SAE {sae!r} equals Hugging Face's", passed, detail)

@@ -100,6 +100,27 @@ def test_private_vllm_names_stay_in_one_file():
     assert set(found) == {"engine/compat.py"}
 
 
+def test_types_are_checked_across_folders(tmp_path):
+    """An editable install's import hook is invisible to mypy, which then takes every name of another folder for Any."""
+    (tmp_path / "planted.py").write_text(
+        "from tiller.engine.errors import TillerError\n\nTillerError(1, 2, 3, nonsense=4)\n"
+    )
+    checked = subprocess.run([ROOT / ".ci/types", tmp_path / "planted.py"], capture_output=True, text=True)
+    assert checked.returncode == 1 and 'Unexpected keyword argument "nonsense"' in checked.stdout, checked.stdout
+
+
+def in_front(file):
+    """True for a file of the engine that runs in a front end or the scheduler."""
+    return file.relative_to(ROOT).parts[:2] != ("engine", "worker")
+
+
+def test_no_front_end_imports_what_runs_in_a_worker():
+    """vLLM's front ends and its scheduler need neither kernels nor Triton."""
+    files = [file for file in sources("engine") if in_front(file)]
+    found = {str(f.relative_to(ROOT)): n for f in files for n in imports(f) if within(n, "tiller.engine.worker")}
+    assert found == {}
+
+
 def test_importing_the_engine_does_not_import_vllm():
     """vLLM reads environment variables when it is imported, which a caller must still be able to set."""
     code = "import sys, tiller.engine; print('vllm' in sys.modules)"

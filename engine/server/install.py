@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from tiller.engine import compat
 from tiller.engine.errors import TillerError
 
-from . import delivery, feature_routes, generation, page, problems, routes
+from . import delivery, feature_routes, generation, page_routes, problems, routes
 from .middleware import SteeringMiddleware
 from .server import Server, server_of
 from .settings import Settings
@@ -27,7 +27,7 @@ def extend(app: Any) -> None:
     """Our routes, the page, and middleware; innermost, behind vLLM's authentication."""
     from starlette.middleware import Middleware
 
-    for router in (routes.router, feature_routes.router, page.router):
+    for router in (routes.router, feature_routes.router, page_routes.router):
         app.include_router(router)
     app.add_exception_handler(TillerError, refused)
     app.add_exception_handler(StarletteHTTPException, unreadable)

@@ -153,4 +153,4 @@ def _most(distinct: Collection[Needs]) -> Needs:
     if len(distinct) == 1:
         return next(iter(distinct))
     columns = zip(*distinct, strict=True)
-    return Needs(*(tuple(map(max, zip(*c, strict=True))) if isinstance(c[0], tuple) else max(c) for c in columns))
+    return Needs._make(tuple(map(max, zip(*c, strict=True))) if isinstance(c[0], tuple) else max(c) for c in columns)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from .errors import SpecError
+from .suggestion import suggestion
 
 Unit = Literal["raw", "max_act", "norm"]
 NO_END = 2**31 - 1  # an open end; above any position that vLLM serves
@@ -220,9 +221,7 @@ def _dump(given: Any, field: str) -> str:
 
 
 def _explain(error: ValidationError, field: str) -> SpecError:
-    errors = error.errors(include_url=False, include_context=False)
-    # `where` is a word or an object: report the branch that the given value tried to be.
-    first = next((e for e in errors if not (e["type"] == "literal_error" and isinstance(e["input"], dict))), errors[0])
+    first = _most_telling(error.errors(include_url=False, include_context=False))
     loc = first["loc"]
     if loc[:1] == ("where",):
         loc = loc[:1] + loc[2:]  # pydantic names the branch, users don't
@@ -232,10 +231,18 @@ def _explain(error: ValidationError, field: str) -> SpecError:
     return SpecError(f"{_reason(first['type'], first['msg'], loc)} (given: {shown})", path)
 
 
+def _most_telling(errors: list[Any]) -> Any:
+    """An unknown key before anything else: what is missing is often the key that was misspelt."""
+    unknown = [e for e in errors if e["type"] == "extra_forbidden"]
+    # `where` is a word or an object: report the branch that the given value tried to be.
+    fitting = [e for e in errors if not (e["type"] == "literal_error" and isinstance(e["input"], dict))]
+    return (unknown or fitting or errors)[0]
+
+
 def _reason(error_type: str, message: str, loc: tuple[int | str, ...]) -> str:
     if error_type == "extra_forbidden":
         owner = next((_OBJECTS[part] for part in reversed(loc[:-1]) if part in _OBJECTS), SteeringSpec)
-        return f"unknown key; allowed: {', '.join(owner.model_fields)}"
+        return f"unknown key; allowed: {', '.join(owner.model_fields)}{suggestion(loc[-1], owner.model_fields)}"
     if error_type == "literal_error" and loc == ("where",):
         return "must be 'all', 'prompt', 'generated' or {start, end}"
     return message.removeprefix("Value error, ")

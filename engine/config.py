@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from .errors import ConfigError
 from .spec import Name, SteeringSpec, parse_spec
+from .suggestion import suggestion
 
 Labels = dict[Annotated[int, Field(ge=0)], str]
 
@@ -155,12 +156,15 @@ def _find(name_or_path: str | Path) -> Path:
 def _first(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return str(error)
-    first = error.errors(include_url=False, include_context=False)[0]
+    errors = error.errors(include_url=False, include_context=False)
+    # An unknown key before anything else: what is missing is often the key that was misspelt.
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     path, message = ".".join(map(str, first["loc"])), first["msg"]
     if first["type"] == "extra_forbidden":
         entries: dict[Any, type[_Strict]] = {"saes": SAEConfig, "vectors": VectorConfig}
         owner = Config if len(first["loc"]) == 1 else entries[first["loc"][0]]
         if error.title == SamplingDefaults.__name__:
             owner = SamplingDefaults
-        message = f"unknown key; allowed: {', '.join(name for name in owner.model_fields if name != 'base')}"
+        allowed = [name for name in owner.model_fields if name != "base"]
+        message = f"unknown key; allowed: {', '.join(allowed)}{suggestion(first['loc'][-1], allowed)}"
     return f"{path}: {message}"

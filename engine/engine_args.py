@@ -17,6 +17,7 @@ def steered_engine_args(config: Config, plan: Plan) -> dict[str, Any]:
     if PLAN_KEY in additional:
         raise ConfigError(f"additional_config.{PLAN_KEY} is ours; put SAEs and vectors in the config", "engine")
     additional[PLAN_KEY] = plan.model_dump(mode="json")
+    compat.check_names(config.engine, compat.engine_argument_names(), "engine")
     return {**engine_defaults(config), "additional_config": additional}
 
 

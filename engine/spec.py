@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from .errors import SpecError
+from .suggestion import suggestion
 
 SPEC_KEY = "steering"  # in SamplingParams.extra_args
 ID_KEY = "steering_id"  # the caller's name for the request, to ask for its receipt; none asked, none kept
@@ -225,9 +226,7 @@ def _dump(given: Any, field: str) -> str:
 
 
 def _explain(error: ValidationError, field: str) -> SpecError:
-    errors = error.errors(include_url=False, include_context=False)
-    # `where` is a word or an object: report the branch that the given value tried to be.
-    first = next((e for e in errors if not (e["type"] == "literal_error" and isinstance(e["input"], dict))), errors[0])
+    first = _most_telling(error.errors(include_url=False, include_context=False))
     loc = first["loc"]
     if loc[:1] == ("where",):
         loc = loc[:1] + loc[2:]  # pydantic names the branch, users don't
@@ -237,10 +236,18 @@ def _explain(error: ValidationError, field: str) -> SpecError:
     return SpecError(f"{_reason(first['type'], first['msg'], loc)} (given: {shown})", path)
 
 
+def _most_telling(errors: list[Any]) -> Any:
+    """An unknown key before anything else: what is missing is often the key that was misspelt."""
+    unknown = [e for e in errors if e["type"] == "extra_forbidden"]
+    # `where` is a word or an object: report the branch that the given value tried to be.
+    fitting = [e for e in errors if not (e["type"] == "literal_error" and isinstance(e["input"], dict))]
+    return (unknown or fitting or errors)[0]
+
+
 def _reason(error_type: str, message: str, loc: tuple[int | str, ...]) -> str:
     if error_type == "extra_forbidden":
         owner = next((_OBJECTS[part] for part in reversed(loc[:-1]) if part in _OBJECTS), SteeringSpec)
-        return f"unknown key; allowed: {', '.join(owner.model_fields)}"
+        return f"unknown key; allowed: {', '.join(owner.model_fields)}{suggestion(loc[-1], owner.model_fields)}"
     if error_type in ("string_pattern_mismatch", "string_too_long") and loc[-1] in ("name", "sae"):
         return f"a name has 1 to {MAX_NAME} of the characters A-Z a-z 0-9 . _ - and is not dots alone"
     if error_type == "literal_error" and loc == ("where",):

@@ -29,9 +29,11 @@ def boot(config: str | Path | Config, capture: bool = False, **engine: Any) -> I
     set_defaults()
     import torch  # here, for a command that boots nothing should not wait for it
 
+    from tiller.engine import compat
     from tiller.engine.build_inventory import model_shape
     from tiller.engine.server.launch import SMALL_D_MODEL
 
+    compat.require_vllm()
     loaded = config if isinstance(config, Config) else load_config(config)
     d_model, _ = model_shape(loaded.resolve(loaded.model))
     if d_model <= SMALL_D_MODEL and "OMP_NUM_THREADS" not in os.environ:

@@ -16,10 +16,12 @@ from .boot import boot, set_defaults
 from .features_cli import app as features_app
 from .inputs import InputError, Messages, read_prompts
 from .jsonl import write_json
-from .options import ConfigOption, Op, SAEOption, SeedOption, Unit
+from .options import ConfigOption, Op, SAEOption, SeedOption, Unit, VersionOption, were_given
+from .output import system_error, writing
 from .sotopia.cli import app as sotopia_app
-from .spec_options import spec_of
+from .spec_options import require_feature, spec_of
 from .sweep_cli import sweep
+from .writable import require_writable_file, require_writable_folder
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__)
 app.add_typer(bench_app, name="bench")
@@ -30,7 +32,7 @@ console = Console()
 
 
 @app.callback()
-def root(context: typer.Context) -> None:
+def root(context: typer.Context, version: VersionOption = False) -> None:
     """Steer a language model by its SAE features while stock vLLM serves it."""
     if context.invoked_subcommand != "serve":  # whose engine has a process of its own, and whose log is wanted
         set_defaults()
@@ -43,15 +45,26 @@ def main() -> None:
     except TillerError as error:
         fail(error)
     except Exception as error:
-        if not _is_client_error(error):
+        if _is_client_error(error):
+            print(file=sys.stderr)  # the line that vLLM's progress bar is still on
+            fail(error)
+        sentence = _vllm_absent(error) or system_error(error)
+        if sentence is None:
             raise
-        print(file=sys.stderr)  # the line that vLLM's progress bar is still on
-        fail(error)
+        fail(sentence)
 
 
-def fail(error: Exception) -> None:
+def fail(error: Exception | str) -> None:
     print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     sys.exit(2)
+
+
+def _vllm_absent(error: Exception) -> str | None:
+    if not isinstance(error, ModuleNotFoundError) or error.name != "vllm":
+        return None
+    from tiller.engine.compat import VLLM_ABSENT
+
+    return VLLM_ABSENT
 
 
 def _is_client_error(error: Exception) -> bool:
@@ -62,6 +75,7 @@ def _is_client_error(error: Exception) -> bool:
 
 @app.command()
 def generate(
+    context: typer.Context,
     prompt: Annotated[str | None, typer.Argument(help="One prompt.")] = None,
     prompts: Annotated[
         Path | None, typer.Option(help="Prompts: one a line, or .jsonl with `prompt` or `messages`.", dir_okay=False)
@@ -93,6 +107,9 @@ def generate(
     from .generate import generate_pairs, record_of
     from .generate_view import show_pairs
 
+    if output_file is not None:
+        require_writable_file(output_file, "--output-file")
+    require_feature(feature, were_given(context, "sae", "op", "unit"))
     loaded = load_config(config)
     spec = spec_of(
         loaded, features=feature, op=op, unit=unit, sae=sae, vectors=vector, profile=profile, steering=steering,
@@ -110,7 +127,8 @@ def generate(
         records = [record_of(pair, spec, params, llm) for pair in pairs]
     show_pairs(console, records)
     if output_file is not None:
-        write_json(records if prompts is not None else records[0], output_file)
+        with writing(output_file, "--output-file"):
+            write_json(records if prompts is not None else records[0], output_file)
         console.print(f"wrote {output_file}", highlight=False, soft_wrap=True)
 
 
@@ -180,6 +198,7 @@ def demo(
     from .sotopia.demo_run import run_episodes
 
     chosen = None if alphas is None else parse_alphas(alphas)
+    require_writable_folder(out, "--out")
     with boot(config) as llm:
         problems = run_demo(llm, console, out, chosen, prompts, seed)
         if scenarios:

@@ -14,6 +14,7 @@ from tiller.engine.config import Config, load_config
 from .boot import boot
 from .inputs import InputError, read_labelled, read_texts
 from .options import ConfigOption, SAEOption, SkipFirstOption, TextsOption
+from .output import writing
 from .writable import require_writable_file, require_writable_folder
 
 app = typer.Typer(no_args_is_help=True, help="Look at a dictionary's features, and find the ones that mark a trait.")
@@ -138,8 +139,9 @@ def find_features(
         console.print("This SAE may have more active features at a token than are read: the weakest count as inactive.")
     if out is not None:
         body = {"num_positive": sum(sides), "num_negative": len(sides) - sum(sides), "sae": sae}
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps({**body, "features": [s.to_dict() for s in found]}, indent=1) + "\n")
+        with writing(out, "--out"):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            out.write_text(json.dumps({**body, "features": [s.to_dict() for s in found]}, indent=1) + "\n")
 
 
 @app.command("calibrate")
@@ -196,7 +198,8 @@ def correlate_features(
     labels = loaded.labels(sae)
     facts = [("agents", str(len(samples))), ("scenarios", str(len({s.cluster for s in samples}))),
              ("utterances", f"{len(texts):,}"), ("SAE", sae), ("pooled by", pool), ("model", loaded.model)]  # fmt: skip
-    correlate_report.write_correlates(out, found, labels, facts)
+    with writing(out, "--out"):
+        correlate_report.write_correlates(out, found, labels, facts)
     for score, own in correlate_report.by_score(found).items():
         table = Table(title=score, title_justify="left", box=None, padding=(0, 2, 0, 0))
         for name in correlate_report.HEADER:

@@ -39,6 +39,12 @@ def spec_of(
     return parse_spec(body)
 
 
+def require_feature(features: Sequence[str], given: Sequence[str]) -> None:
+    """Raises InputError naming the first of the options `given` that are about --feature where there is none."""
+    if given and not features:
+        raise InputError("it is about --feature, and none is given; leave it out", f"--{given[0]}")
+
+
 def _edit(text: str, op: str, unit: str, sae: str) -> dict[str, Any]:
     identifier, has_value, value = text.partition("=")
     field = f"--feature {text}"

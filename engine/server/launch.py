@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from tiller.engine import compat
-from tiller.engine.build_inventory import model_shape
+from tiller.engine.build_inventory import model_settings, model_shape
 from tiller.engine.config import Config, load_config
 from tiller.engine.engine_args import engine_defaults
 from tiller.engine.errors import ConfigError
 from tiller.engine.inventory import PLAN_KEY
 
+from .address import require_free
 from .settings import DIR_VARIABLE, KEY_VARIABLE, check_key
 
 SMALL_D_MODEL = 512
@@ -24,8 +25,11 @@ def serve(config: str, flags: Sequence[str], folder: Path | None = None, api_key
     Raises TillerError where config and flags don't fit each other, SystemExit as vLLM's parser does.
     """
     check_key(api_key)
+    compat.require_vllm()
     loaded = load_config(config)
     arguments = serve_arguments(loaded, config, flags)
+    compat.check_head_size(head_size(loaded.resolve(loaded.model)))
+    require_free(arguments)
     if folder is not None:
         os.environ[DIR_VARIABLE] = str(folder.absolute())
     if api_key is not None:
@@ -53,6 +57,12 @@ def serve_arguments(config: Config, name: str, flags: Sequence[str]) -> Any:
         raise ConfigError(f"additional_config.{PLAN_KEY} is ours; put SAEs and vectors in the config", "engine")
     arguments.additional_config = {**given, PLAN_KEY: {"config": name}}
     return arguments
+
+
+def head_size(model: str) -> int:
+    """Of the model's attention, as its configuration says."""
+    settings = model_settings(model).get_text_config()
+    return getattr(settings, "head_dim", None) or settings.hidden_size // settings.num_attention_heads
 
 
 def use_few_threads(config: Config) -> None:

@@ -53,6 +53,15 @@ BAD_FILES = {
         body(vectors={"v": {"path": "p", "scale": 3}}),
         "vectors.v.scale: unknown key; allowed: path, layer",
     ),
+    "misspelt key": (
+        {"modell": "model"},
+        "modell: unknown key; allowed: model, saes, vectors, profiles, engine, evaluation; did you mean 'model'?",
+    ),
+    "misspelt SAE key": (
+        body(saes={"default": {"paht": "sae"}}),
+        "saes.default.paht: unknown key; allowed: path, subfolder, layer, site, trained_on, activation, labels; "
+        "did you mean 'path'?",
+    ),
     "no model": ({"saes": {}}, "model: Field required"),
     "model a number": (body(model=7), "model: "),
     "SAE without path": (body(saes={"default": {"layer": 3}}), "saes.default.path: Field required"),

@@ -33,6 +33,16 @@ REFUSED = {
         "steering.features[0].valeu",
         f"unknown key; allowed: {FEATURE_KEYS}",
     ),
+    "misspelt value": (
+        {"features": [{"id": 63, "valu": 27}]},
+        "steering.features[0].valu",
+        f"unknown key; allowed: {FEATURE_KEYS}; did you mean 'value'? (given: 27)",
+    ),
+    "misspelt key of a later edit": (
+        {"features": [{"id": 63}, {"id": 5, "value": 1, "uint": "norm"}]},
+        "steering.features[1].uint",
+        "did you mean 'unit'?",
+    ),
     "unknown vector key": (vector(strength=2), "steering.vectors[0].strength", "name, alpha, mode, unit"),
     "unknown when key": (
         feature(value=1, when={"feature": 1, "below": 2}),

@@ -73,6 +73,12 @@ def test_commands_and_options_are_frozen() -> None:
     assert found == {name: " ".join(sorted(text.split())) for name, text in FROZEN.items()}
 
 
+def test_options_before_the_command_are_frozen() -> None:
+    root = typer.main.get_command(cli.app)
+    assert {flag for option in options(root) for flag in option.opts} == {"--version"}
+    assert "`tiller --version`" in DOCS
+
+
 @pytest.mark.parametrize("name", FROZEN)
 def test_help_and_docs_say_everything(name: str) -> None:
     command = commands()[name]
@@ -102,6 +108,15 @@ def test_docs_name_only_what_there_is() -> None:
         (["generate", " ", "--feature", "3=1"], "error: the prompt is empty"),
         (["generate", "hi", "--feature", "96=1"], "error: steering.features[0].id: feature 96 is out of range"),
         (["generate", "hi", "--feature", "3=1", "--unit", "max_act"], "error: steering.features[0].unit: no maximum"),
+        (
+            ["generate", "hi", "--profile", "strong", "--sae", "other"],
+            "error: --sae: it is about --feature, and none is ",
+        ),
+        (["generate", "hi", "--profile", "strong", "--op", "add"], "error: --op: it is about --feature, and none is "),
+        (
+            ["generate", "hi", "--steering", "{}", "--unit", "norm"],
+            "error: --unit: it is about --feature, and none is ",
+        ),
         (["generate", "hi", "--profile", "cold"], "error: profile: unknown profile 'cold'; this config has: strong"),
         (["generate", "--prompts", "none.txt", "--feature", "3=1"], "error: none.txt: can't be read"),
         (["features", "show", "96"], "error: feature: feature 96 is out of range; this SAE has 0 to 95"),

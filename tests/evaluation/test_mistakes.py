@@ -247,7 +247,9 @@ def test_vllm_absent(arguments: list[str], tiny: Path, tmp_path: Path) -> None:
 def test_head_sizes_that_vllm_can_not_do(tmp_path: Path) -> None:
     """On the CPU; said before an engine starts, by the Python interface and the server alike."""
     write_small_heads(tmp_path / "model")
-    (tmp_path / "config.yaml").write_text("model: model\nengine: {max_model_len: 64, dtype: float32}\n")
+    (tmp_path / "config.yaml").write_text(
+        "model: model\nengine: {max_model_len: 64, dtype: float32, kv_cache_memory_bytes: 67108864}\n"
+    )
     for command in (["doctor"], ["serve"]):
         line = refusal(run_tiller(*command, "--config", tmp_path / "config.yaml"))
         assert re.search(r"head size 16\b.*\b32, 64\b", line), line

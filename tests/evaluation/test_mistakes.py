@@ -212,7 +212,7 @@ SERVE_MISTAKES = {
     "a port beyond them all": (["--port", "70000"], "error: --port: 70000 given; "),
     "a host nobody knows": (["--host", "no.such.host.invalid"], "error: --host: "),
     "a parser left out": (["--enable-auto-tool-choice"], "error: "),
-    "an empty key": (["--steering-api-key", ""], "error: --steering-api-key: it is empty, which would leave "),
+    "an empty key": (["--steering-api-key", ""], "error: the steering key is empty; give one, "),
 }
 
 

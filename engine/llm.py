@@ -50,6 +50,7 @@ class SteeredLLM:
         return self
 
     def _start(self, config: Config, capture: bool = False) -> None:
+        compat.require_vllm()
         from vllm import LLM
 
         self.config = config

@@ -10,11 +10,12 @@ from tiller.engine.config import Config, load_config
 from tiller.engine.spec import parse_spec
 
 from .inputs import InputError, read_prompts
-from .options import ConfigOption, SAEOption
+from .options import ConfigOption, SAEOption, were_given
 from .sotopia.plan import SEATS, SeatChoice, make_units
 from .sotopia.settings import settings_of
 from .sotopia.unit import Arm, Unit
 from .sotopia.world import load_world
+from .spec_options import require_feature
 from .sweep_targets import arms_of, parse_alphas, targets_of
 from .writable import require_writable_folder
 
@@ -22,6 +23,7 @@ console = Console()
 
 
 def sweep(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder of the sweep; the same command goes on with it.", file_okay=False)],
     alphas: Annotated[
         str, typer.Option(help="Numbers and ranges START:STOP:STEP, with commas; 0 is always among them.")
@@ -58,6 +60,7 @@ def sweep(
     """Vary alpha over prompts or episodes, judge them, and report curves with a held-out choice of alpha."""
     from .sotopia.speakers import choose_voices
 
+    require_feature(feature, were_given(context, "sae"))
     loaded = load_config(config)
     arms = arms_of(targets_of(loaded, feature, vector, profile, sae, unit, norm, where), parse_alphas(alphas))
     check(loaded, arms)

@@ -37,7 +37,7 @@ async def take(server: Server | None, models: Any, request: Any, raw_request: An
         )
     given = extra.get(SPEC_KEY, xargs.get(SPEC_KEY)) if profile is None else None
     check_size(given)
-    if SPEC_KEY in extra and raw_request is not None:
+    if profile is None and raw_request is not None:
         check_text(await raw_request.body())
     extra.pop(SPEC_KEY, None)
     if given is None and profile is None:
@@ -105,8 +105,10 @@ def apply_defaults(profile: Profile, request: Any) -> None:
 def check_text(body: bytes) -> None:
     """Raises SpecError where the steering in a request's text says one thing twice, or says NaN or Infinity: parsers
     disagree on both, and what the framework hands on no longer shows it."""
-    steering = [value for name, value in parse_pairs(body, SPEC_KEY) if name == SPEC_KEY]
-    if len(steering) > 1:
-        raise SpecError("given twice", SPEC_KEY)
-    for value in steering:
-        check_value(value, SPEC_KEY)
+    pairs = parse_pairs(body, SPEC_KEY)
+    for field in (SPEC_KEY, "vllm_xargs"):
+        given = [value for name, value in pairs if name == field]
+        if len(given) > 1:
+            raise SpecError("given twice", field)
+        for value in given:
+            check_value(value, field)

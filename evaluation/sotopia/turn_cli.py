@@ -11,8 +11,8 @@ from tiller.engine.config import Config, load_config
 from tiller.evaluation.boot import boot
 from tiller.evaluation.inputs import InputError
 from tiller.evaluation.jsonl import write_json
-from tiller.evaluation.options import ConfigOption, Op, SAEOption, SeedOption, Unit
-from tiller.evaluation.spec_options import spec_of
+from tiller.evaluation.options import ConfigOption, Op, SAEOption, SeedOption, Unit, were_given
+from tiller.evaluation.spec_options import require_feature, spec_of
 from tiller.evaluation.writable import require_writable_file
 
 from .listing import DataOption, shipped_records
@@ -26,6 +26,7 @@ console = Console()
 
 
 def steer_turns(
+    context: typer.Context,
     record_idx: Annotated[list[int], typer.Option(help="Which record, as `list` counts; may be repeated.")] = [0],  # noqa: B006
     turn_idx: Annotated[list[int], typer.Option(help="After how many of its turns; may be repeated.")] = [0],  # noqa: B006
     feature: Annotated[
@@ -47,6 +48,7 @@ def steer_turns(
     output_file: Annotated[Path | None, typer.Option(help="Write the results as JSON too.", dir_okay=False)] = None,
 ) -> None:
     """Let recorded conversations go on for one turn, with and without steering, in one batch."""
+    require_feature(feature, were_given(context, "sae", "op", "unit"))
     loaded = load_config(config)
     ways = ways_of(loaded, feature, op, unit, sae, profile, vector, steering, where, error_term)
     settings = settings_of(loaded)

@@ -112,6 +112,14 @@ def test_docs_name_only_what_there_is() -> None:
             ["generate", "hi", "--profile", "strong", "--sae", "other"],
             "error: --sae: it is about --feature, and none is ",
         ),
+        (
+            ["sotopia", "turn", "--profile", "strong", "--sae", "other"],
+            "error: --sae: it is about --feature, and none is ",
+        ),
+        (
+            ["sweep", "--profile", "strong", "--sae", "other", "--out", "x", "--scenarios", "1"],
+            "error: --sae: it is about --feature, and none is ",
+        ),
         (["generate", "hi", "--profile", "strong", "--op", "add"], "error: --op: it is about --feature, and none is "),
         (
             ["generate", "hi", "--steering", "{}", "--unit", "norm"],

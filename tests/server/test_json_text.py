@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tiller.engine.errors import SpecError
+from tiller.engine.server import json_text
 from tiller.engine.server.json_text import Object, check_value, parse_pairs
 
 
@@ -34,6 +35,15 @@ def test_the_work_grows_with_the_number_of_keys_alone() -> None:
     few, many = operations(1000), operations(4000)
     assert 1000 <= few <= 4000
     assert many <= 4.5 * few
+
+
+def test_a_long_key_is_not_copied_for_what_is_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key of 100 kB above 10,000 values would be 1 GB of paths, of which no error shows one."""
+    spelled: list[object] = []
+    monkeypatch.setattr(json_text, "_spelled", spelled.append)
+    value = parse_pairs(f'{{"{"k" * 1000}": {list(range(1000))}, "b": {{"c": [1, {{"d": 2}}]}}}}', "x")
+    check_value(value, "x")
+    assert spelled == []
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,18 @@ def test_two_ways_at_once_and_beam_search(http: httpx.Client, more: dict[str, An
     refused(http.post(CHAT, json={**ROUTES[CHAT], **more}), 400, param)
 
 
+@pytest.mark.parametrize(
+    ("xargs", "param"),
+    [
+        ('{"steering": "{}", "steering": "{\\"skip_first\\": 1}"}', "vllm_xargs"),
+        ('{"steering": "{}"}, "vllm_xargs": {"steering": "{\\"skip_first\\": 1}"}', "vllm_xargs"),
+    ],
+)
+def test_xargs_given_twice(http: httpx.Client, xargs: str, param: str) -> None:
+    body = json.dumps(ROUTES[CHAT])[:-1] + f', "vllm_xargs": {xargs}}}'
+    refused(http.post(CHAT, content=body, headers={"Content-Type": "application/json"}), 400, param)
+
+
 @pytest.mark.parametrize("model", ["demo:nobody", "demo:", ":french", "other:french", "demo:french:french"])
 def test_unknown_model_names(http: httpx.Client, model: str) -> None:
     for path, body in ROUTES.items():

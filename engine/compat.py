@@ -136,14 +136,22 @@ def refusals() -> tuple[type[Exception], ...]:
     return (ValueError, getattr(vllm.exceptions, "VLLMClientError", ValueError))  # which are no ValueErrors
 
 
-def wrap_engine_config(prepare: Callable[[Any, bool], None]) -> None:
-    """Calls `prepare(engine_args, is_server)` before a front end makes its VllmConfig of them."""
+def wrap_engine_config(prepare: Callable[[Any, bool], bool]) -> None:
+    """Calls `prepare(engine_args, is_server)` before a front end makes its VllmConfig of them.
+
+    Where that returns True, the engine is to steer, a value that vLLM refuses is a ConfigError.
+    """
     from vllm.engine.arg_utils import AsyncEngineArgs, EngineArgs
 
     def prepared(original: Any) -> Any:
         def create_engine_config(self: Any, *args: Any, **kwargs: Any) -> Any:
-            prepare(self, isinstance(self, AsyncEngineArgs))
-            return original(self, *args, **kwargs)
+            is_steered = prepare(self, isinstance(self, AsyncEngineArgs))
+            try:
+                return original(self, *args, **kwargs)
+            except ValidationError as error:
+                if not is_steered:
+                    raise
+                raise _argument_error(error, {field.name for field in fields(self)}) from error
 
         return create_engine_config
 
@@ -638,7 +646,9 @@ def check_head_size(head_size: int) -> None:
 
     Asked of the CPU alone: on a GPU vLLM chooses among several kinds of attention.
     """
-    sizes = [] if runs_on_cuda() else _cpu_head_sizes()
+    from vllm.platforms import current_platform
+
+    sizes = _cpu_head_sizes() if current_platform.is_cpu() else []
     if sizes and head_size not in sizes:
         listed = ", ".join(map(str, sizes))
         raise UnsupportedError(

@@ -29,8 +29,8 @@ def engine_defaults(config: Config) -> dict[str, Any]:
     return arguments
 
 
-def prepare_engine_args(arguments: Any) -> None:
-    """Completes the EngineArgs of an engine that is to steer, however it is started; leaves those of others alone.
+def prepare_engine_args(arguments: Any) -> bool:
+    """Completes the EngineArgs of an engine that is to steer, however it is started; leaves those of others alone: False.
 
     `additional_config["tiller"]` may be `{"config": NAME|FILE}` or the `saes`, `vectors` and `profiles` of a config; what
     travels on to the workers is the Plan made of it.
@@ -38,7 +38,7 @@ def prepare_engine_args(arguments: Any) -> None:
     additional = arguments.additional_config
     body = additional.get(PLAN_KEY) if isinstance(additional, dict) else None
     if body is None:
-        return
+        return False
     if not isinstance(body, dict) or set(body) != set(Plan.model_fields):
         config = inline_config(body, arguments.model)
         plan = make_plan(config)
@@ -46,6 +46,7 @@ def prepare_engine_args(arguments: Any) -> None:
         _configs[plan.digest] = config
     if not compat.runs_on_cuda() and arguments.enable_chunked_prefill is None and _takes_whole_prompts(arguments):
         arguments.enable_chunked_prefill = False  # vLLM's CPU runner stops at seeded requests that are cut in two
+    return True
 
 
 def inline_config(body: Any, model: str) -> Config:

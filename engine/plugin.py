@@ -23,12 +23,16 @@ def register() -> None:
     compat.wrap_shutdown(ID_KEY)
 
 
-def prepare(arguments: Any, is_server: bool) -> None:
-    """Before a front end makes vLLM's configuration of its arguments; a serving one gets its routes here."""
+def prepare(arguments: Any, is_server: bool) -> bool:
+    """Before a front end makes vLLM's configuration of its arguments; a serving one gets its routes here.
+
+    True where the engine is to steer.
+    """
     from .engine_args import prepare_engine_args
 
-    prepare_engine_args(arguments)
+    is_steered = prepare_engine_args(arguments)
     if is_server:
         from .server.install import install
 
         install()
+    return is_steered

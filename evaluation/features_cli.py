@@ -152,14 +152,17 @@ def calibrate_features(
     skip_first: SkipFirstOption = 1,
 ) -> None:
     """Record beside the SAE every feature's largest activation, the unit `max_act`, and its density on texts."""
+    from tiller.engine.build_inventory import make_plan
+    from tiller.engine.sae.dictionary import find_sae
     from tiller.engine.sae.loader import max_act_path
 
     from .features import read_activations, write_calibration
 
-    given = read_texts(texts)
-    with boot(config) as llm:
+    given, loaded = read_texts(texts), load_config(config)
+    path = max_act_path(Path(find_sae(make_plan(loaded), sae).path))
+    require_writable_file(path, "--sae")
+    with boot(loaded) as llm:
         activations = read_activations(llm, given, sae, skip_first)
-        path = max_act_path(Path(llm.plan.saes[sae].path))
     write_calibration(activations, path)
     console.print(
         f"wrote {path}: {len(activations.active_features)} of {activations.mean.shape[1]} features are active "

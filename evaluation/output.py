@@ -28,8 +28,9 @@ def system_error(error: Exception) -> str | None:
         return None
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):  # a failing write doesn't know its file's name
         return f"{_name(error.filename)}: {error.strerror}" if error.filename else str(error.strerror)
-    about_files = (PermissionError, IsADirectoryError, NotADirectoryError, FileNotFoundError)
-    if isinstance(error, about_files) and error.filename is not None:
+    about_files = (PermissionError, IsADirectoryError, NotADirectoryError, FileNotFoundError, FileExistsError)
+    is_of_a_name = isinstance(error, about_files) or error.errno in (errno.ENAMETOOLONG, errno.ELOOP)
+    if is_of_a_name and error.filename is not None:
         return f"{_name(error.filename)}: {error.strerror}"
     return None
 

@@ -163,6 +163,18 @@ def test_the_server_names_a_wrong_engine_argument_too(own_config: Path) -> None:
     )
 
 
+def test_the_server_names_a_value_that_vllm_refuses(own_config: Path) -> None:
+    """Such as a length that the model does not have: vLLM says so once it makes its configuration of all arguments."""
+    own_config.write_text("model: model\nengine: {max_model_len: 10000000}\n")
+    line = refusal(run_tiller("serve", "--config", own_config, "--port", "0"))
+    assert line.startswith("error: engine") and "max_model_len (10000000) is greater than" in line
+
+
+def test_a_name_that_is_too_long_is_one_line(tiny: Path) -> None:
+    line = refusal(run_tiller("features", "list", "--config", "x" * 300))
+    assert "File name too long" in line
+
+
 @pytest.fixture(params=["127.0.0.1", "::1", "0.0.0.0"])
 def taken(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
     """An address that another server listens on."""

@@ -170,6 +170,20 @@ def test_the_server_names_a_value_that_vllm_refuses(own_config: Path) -> None:
     assert line.startswith("error: engine") and "max_model_len (10000000) is greater than" in line
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["features", "list"], ["generate", "t5", "--feature", "3=1"], ["doctor"], ["serve", "--port", "0"]],
+    ids=lambda command: command[0],
+)
+def test_an_sae_of_another_site_is_refused_by_every_command(own_config: Path, command: list[str]) -> None:
+    folder = own_config.parent / "mlp_out_layer_2"
+    folder.mkdir(exist_ok=True)
+    (folder / "trainer_0").symlink_to(own_config.parent / "sae")
+    own_config.write_text("model: model\nsaes: {default: {path: mlp_out_layer_2/trainer_0}}\n")
+    line = refusal(run_tiller(*command, "--config", own_config))
+    assert line.startswith("error: saes.default: ") and "its path names mlp_out (`mlp_out_layer_2`)" in line
+
+
 def test_a_name_that_is_too_long_is_one_line(tiny: Path) -> None:
     line = refusal(run_tiller("features", "list", "--config", "x" * 300))
     assert "File name too long" in line

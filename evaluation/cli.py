@@ -17,7 +17,7 @@ from .features_cli import app as features_app
 from .inputs import InputError, Messages, read_prompts
 from .jsonl import write_json
 from .options import ConfigOption, Op, SAEOption, SeedOption, Unit, VersionOption, were_given
-from .output import system_error, writing
+from .output import system_error
 from .sotopia.cli import app as sotopia_app
 from .spec_options import require_feature, spec_of
 from .sweep_cli import sweep
@@ -127,8 +127,7 @@ def generate(
         records = [record_of(pair, spec, params, llm) for pair in pairs]
     show_pairs(console, records)
     if output_file is not None:
-        with writing(output_file, "--output-file"):
-            write_json(records if prompts is not None else records[0], output_file)
+        write_json(records if prompts is not None else records[0], output_file)
         console.print(f"wrote {output_file}", highlight=False, soft_wrap=True)
 
 

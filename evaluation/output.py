@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .inputs import InputError
-from .writable import REASONS
+from .writable import reason_of
 
 
 @contextmanager
@@ -18,8 +18,9 @@ def writing(path: Path, field: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = REASONS.get(error.errno or 0, error.strerror or str(error))
-        raise InputError(f"{path} can't be written: {reason}; give a place that you can write to", field) from error
+        raise InputError(
+            f"{path} can't be written: {reason_of(error)}; give a place that you can write to", field
+        ) from error
 
 
 def system_error(error: Exception) -> str | None:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ def test_columns_show_what_calibration_left(loaded: LoadedSAE, tmp_path: Path) -
     assert set(feature_columns(loaded)) == {"id", "norm", "bias"}
     recorded = {"max_act": torch.rand(96), "density": torch.rand(96)}
     save_file(recorded, tmp_path / "tiller_max_act.safetensors")
-    calibrated = LoadedSAE(sae=loaded.sae, format="x", path=tmp_path, layer=2, model=None, notes=[])
+    calibrated = replace(loaded, path=tmp_path)
     columns = feature_columns(calibrated)
     assert set(columns) == {"id", "norm", "bias", "max_act", "density"}
     assert torch.equal(columns["density"], recorded["density"])

@@ -146,16 +146,23 @@ def wrap_engine_config(prepare: Callable[[Any, bool], bool]) -> None:
     def prepared(original: Any) -> Any:
         def create_engine_config(self: Any, *args: Any, **kwargs: Any) -> Any:
             is_steered = prepare(self, isinstance(self, AsyncEngineArgs))
+            # Before vLLM derives further ones.
+            given = [field.name for field in fields(self) if _differs(getattr(self, field.name), field.default)]
             try:
                 return original(self, *args, **kwargs)
             except ValidationError as error:
                 if not is_steered:
                     raise
-                raise _argument_error(error, {field.name for field in fields(self)}) from error
+                raise _argument_error(error, given) from error
 
         return create_engine_config
 
     _wrap(EngineArgs, "create_engine_config", prepared)
+
+
+def _differs(value: Any, default: Any) -> bool:
+    """True for an argument that is another plain value than vLLM's own."""
+    return isinstance(value, str | int | float) and value != default
 
 
 def wrap_async_engine(start: Callable[[Any], Any], generate: Callable[..., Any]) -> None:

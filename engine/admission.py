@@ -5,7 +5,7 @@ from typing import Any
 from . import compat
 from .errors import SpecError
 from .inventory import plan_of
-from .spec import ID_KEY, SPEC_KEY, parse_spec
+from .spec import SPEC_KEY, parse_spec
 
 NOT_STEERED = "this engine was started without steering; start it with `tiller serve`, or see docs/server.md"
 
@@ -29,12 +29,10 @@ def check_params(vllm_config: Any, params: Any) -> None:
     if plan is None:
         raise SpecError(NOT_STEERED, SPEC_KEY)
     spec = parse_spec(given)
-    if ID_KEY in params.extra_args and spec.vectors and all(edit.version for edit in spec.vectors):
-        return  # has passed already and holds its vectors, whose names may be gone by now
     plan.check(spec)
-    if spec.vectors:
-        pinned = plan.pin(spec).model_dump_json(exclude_defaults=True)
-        params.extra_args = {**params.extra_args, SPEC_KEY: pinned}
+    pinned = plan.pin(spec)
+    if pinned is not spec:
+        params.extra_args = {**params.extra_args, SPEC_KEY: pinned.model_dump_json(exclude_defaults=True)}
     if spec.read is not None and not params.skip_reading_prefix_cache:
         # Tokens served from the cache pass no site, so they would have no activations to report.
         params.skip_reading_prefix_cache = True

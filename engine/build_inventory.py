@@ -28,11 +28,11 @@ def make_plan(config: Config, capture: bool = False) -> Plan:
     """
     model = config.resolve(config.model)
     settings = model_settings(model)
-    shape = _shape(settings)
+    shape, names = _shape(settings), names_of(model, settings)
     saes, vectors = {}, {}
     for name, sae in config.saes.items():
         with _errors_of(f"saes.{name}"):
-            saes[name] = _sae_entry(config, sae, settings, names_of(model, settings))
+            saes[name] = _sae_entry(config, sae, settings, names)
             _print_doubts(f"saes.{name}", tuple(saes[name].doubts))
             _check_labels(config.labels(name), saes[name].d_sae)
     layers = {sae.layer for sae in saes.values()}

@@ -64,6 +64,11 @@ class Plan(_Frozen):
         return [name for name, entry in self.saes.items() if entry.layer == layer]
 
     @property
+    def named_vectors(self) -> dict[str, VectorEntry]:
+        """The vectors that a new request can name; the others, `name@version`, are held by requests under way."""
+        return {name: entry for name, entry in self.vectors.items() if "@" not in name}
+
+    @property
     def digest(self) -> str:
         """Tells plans and versions of Tiller apart: in what workers report, and in the key of vLLM's compile cache."""
         body = self.model_dump_json() + version("vllm-tiller")
@@ -83,8 +88,9 @@ class Plan(_Frozen):
         return edit.name if entry is not None and edit.version in (None, entry.version) else None
 
     def pin(self, spec: SteeringSpec) -> SteeringSpec:
-        """`spec`, which has passed `check`, with the versions of its vectors as they are now."""
-        return spec.pin({edit.name: self.vectors[edit.name].version for edit in spec.vectors}) if spec.vectors else spec
+        """`spec`, which has passed `check`, with a version for each vector: as they are now where it names none."""
+        versions = {edit.name: self.vectors[edit.name].version for edit in spec.vectors if edit.version is None}
+        return spec.pin(versions) if versions else spec
 
     def default_sae(self) -> str:
         """The SAE meant by a spec that names none: the only one, else `default`, which may not exist."""
@@ -127,7 +133,7 @@ class Plan(_Frozen):
             if vector.name in self.vectors:
                 now = self.vectors[vector.name].version
                 raise SpecError(f"{vector.version} given; {vector.name!r} is now {now}", f"{field}.version")
-            known = ", ".join(sorted(self.vectors)) or "none"
+            known = ", ".join(sorted(self.named_vectors)) or "none"
             raise SpecError(f"unknown vector {vector.name!r}; this engine has: {known}", f"{field}.name")
         if vector.unit == "max_act":
             raise SpecError("vectors have no recorded maximum; use 'raw' or 'norm'", f"{field}.unit")

@@ -151,8 +151,11 @@ class SteeringSpec(_Strict):
         return self.edits_nothing and self.read is None
 
     def pin(self, versions: Mapping[str, str]) -> "SteeringSpec":
-        """The same spec with each vector's version, by name, written in."""
-        pinned = [edit.model_copy(update={"version": versions[edit.name]}) for edit in self.vectors]
+        """The same spec with each vector's version, by name, written in where there is none."""
+        pinned = [
+            edit if edit.version is not None else edit.model_copy(update={"version": versions[edit.name]})
+            for edit in self.vectors
+        ]
         # Not model_copy, which would take over the hashes that this spec has cached.
         return SteeringSpec(**{**{name: getattr(self, name) for name in type(self).model_fields}, "vectors": pinned})
 

@@ -1,6 +1,5 @@
 """`tiller features`: look at a dictionary's features, and find the ones that mark a trait."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +12,7 @@ from tiller.engine.config import Config, load_config
 
 from .boot import boot
 from .inputs import InputError, read_labelled, read_texts
+from .jsonl import write_json
 from .options import ConfigOption, SAEOption, SkipFirstOption, TextsOption
 from .output import writing
 from .writable import require_writable_file, require_writable_folder
@@ -139,9 +139,7 @@ def find_features(
         console.print("This SAE may have more active features at a token than are read: the weakest count as inactive.")
     if out is not None:
         body = {"num_positive": sum(sides), "num_negative": len(sides) - sum(sides), "sae": sae}
-        with writing(out, "--out"):
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(json.dumps({**body, "features": [s.to_dict() for s in found]}, indent=1) + "\n")
+        write_json({**body, "features": [s.to_dict() for s in found]}, out)
 
 
 @app.command("calibrate")

@@ -90,7 +90,7 @@ async def capabilities(server: AServer) -> dict[str, Any]:
             }
             for name, sae in plan.saes.items()
         },
-        "vectors": {name: {"layer": vector.layer, "norm": vector.norm} for name, vector in plan.vectors.items()},
+        "vectors": {name: {"layer": vector.layer, "norm": vector.norm} for name, vector in plan.named_vectors.items()},
         "profiles": server.profiles.names(),
         "skipped": [{"file": file, "reason": reason} for file, reason in server.skipped.items()],
         "ops": list(get_args(FeatureEdit.model_fields["op"].annotation)),
@@ -128,7 +128,7 @@ async def delete_profile(name: NamePath, server: ChangingServer) -> dict[str, An
 
 @router.get("/vectors")
 async def list_vectors(server: AServer) -> dict[str, Any]:
-    return {"object": "list", "data": [_vector(server, name) for name in sorted(server.plan.vectors)]}
+    return {"object": "list", "data": [_vector(server, name) for name in sorted(server.plan.named_vectors)]}
 
 
 @router.post("/vectors", status_code=201, responses=taken)

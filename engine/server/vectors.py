@@ -19,7 +19,8 @@ MAX_REGISTERED = 256
 
 
 class Vectors:
-    """A deleted vector stays with the workers until the last request that named it has ended."""
+    """A deleted vector stays, as `name@version`, until the last request that named it has ended: in the plan, since vLLM's
+    front end checks a spec again when its stream begins, and with the workers."""
 
     def __init__(self, server: "Server") -> None:
         self._server = server
@@ -57,12 +58,14 @@ class Vectors:
         async with self._changing:
             plan = self._server.plan
             if name not in plan.vectors:
-                raise NotFound(f"no vector {name!r}; there are: {', '.join(sorted(plan.vectors)) or 'none'}", "name")
+                raise NotFound(
+                    f"no vector {name!r}; there are: {', '.join(sorted(plan.named_vectors)) or 'none'}", "name"
+                )
             if name not in self._runtime:
                 raise Conflict(f"vector {name!r} comes from the config; edit that", "name")
             key = f"{name}@{plan.vectors[name].version}"
             delete_file(self._folder, f"{name}.safetensors")
-            self._publish({n: entry for n, entry in plan.vectors.items() if n != name})
+            self._publish({key if n == name else n: entry for n, entry in plan.vectors.items()})
             self._runtime.discard(name)
             self._leaving.add(key)
             await self._remove_unused()
@@ -90,10 +93,10 @@ class Vectors:
         for key in [key for key in self._leaving if self._held[key] <= 0]:
             self._leaving.discard(key)
             del self._held[key]
+            self._publish({n: entry for n, entry in self._server.plan.vectors.items() if n != key})
             await self._server.engine.collective_rpc("tiller_remove_vector", args=(key,))
 
     async def _add(self, name: str, layer: int | None, data: bytes, store: bool = False) -> VectorEntry:
-        plan = self._server.plan
         try:
             vector, own_layer = read_vector(data)
         except ConfigError as error:
@@ -113,7 +116,7 @@ class Vectors:
                 delete_file(self._folder, f"{name}.safetensors")
             raise
         self._server.skipped.pop(f"vectors/{name}.safetensors", None)
-        self._publish({**plan.vectors, name: entry})
+        self._publish({**{n: e for n, e in self._server.plan.vectors.items() if n != key}, name: entry})
         self._runtime.add(name)
         return entry
 
